@@ -1,0 +1,22 @@
+"""Callbacks: what trains, what is kept of a run, and what it shows of itself."""
+
+from lit_vlm.callbacks.answer_report import AnswerReport
+from lit_vlm.callbacks.best_checkpoint import BestCheckpoint
+from lit_vlm.callbacks.curve_plot import CurvePlot
+from lit_vlm.callbacks.freeze import Freeze
+from lit_vlm.callbacks.last_checkpoint import LastCheckpoint
+from lit_vlm.callbacks.rng_state import RNGState
+from lit_vlm.callbacks.trainable_report import TrainableReport
+
+__all__ = [
+    "AnswerReport",
+    "BestCheckpoint",
+    "CurvePlot",
+    "Freeze",
+    "LastCheckpoint",
+    "RNGState",
+    "TrainableReport",
+]
+
+if __name__ != "lit_vlm.callbacks":
+    raise ImportError("import lit_vlm.callbacks, not callbacks: one package, one name")

@@ -1,0 +1,97 @@
+"""What the model answered, as a file and as a table."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+from lit_vlm.predictions import Prediction
+
+_METRIC = "test/accuracy"
+
+
+class AnswerReport(Callback):
+    """Write answers to a JSON Lines file, and print the test accuracy beside its probes.
+
+    Args:
+        output: the file; None for ``predictions.jsonl`` under the trainer's ``default_root_dir``.
+    """
+
+    def __init__(self, output: str | Path | None = None) -> None:
+        self.output = Path(output) if output is not None else None
+        self._made: list[Prediction] = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the answers that were given to the samples' own images."""
+        if dataloader_idx == 0:
+            self._made += outputs["predictions"]
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the answers."""
+        self._made += outputs["predictions"]
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file and print the accuracies."""
+        self._write(trainer)
+        self._print_accuracies({k: float(v) for k, v in trainer.callback_metrics.items()})
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file."""
+        self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        made, self._made = self._made, []
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, made)
+            made = [prediction for rank in gathered for prediction in rank]
+        if trainer.is_global_zero:
+            path = self.output or Path(trainer.default_root_dir) / "predictions.jsonl"
+            write_predictions(path, made)
+            print(f"{len({p.index for p in made}):,} answers are in {path}")  # noqa: T201
+
+    @rank_zero_only
+    def _print_accuracies(self, metrics: dict[str, float]) -> None:
+        table = Table(title="does it look? exact match of generated answers")
+        table.add_column("images")
+        table.add_column("accuracy", justify="right")
+        table.add_column("samples", justify="right")
+        for name, value in metrics.items():
+            if name.startswith(_METRIC) and not name.endswith("_samples"):
+                images = name.removeprefix(_METRIC).removeprefix("_") or "the samples' own"
+                samples = int(metrics[f"{name}_samples"])
+                table.add_row(images, f"{value:.2%}", f"{samples:,}")
+        if table.row_count:
+            Console().print(table)
+
+
+def write_predictions(path: Path, predictions: list[Prediction]) -> None:
+    """Write one line per sample, in the data's order; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    once = {prediction.index: prediction for prediction in predictions}
+    with part.open("w", encoding="utf-8") as file:
+        for index in sorted(once):
+            file.write(once[index].to_json() + "\n")
+    os.replace(part, path)

@@ -1,0 +1,82 @@
+"""The command line's entrance, which imports nothing heavy until it must."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "fit": "train a model, then test it",
+    "validate": "evaluate on the validation data",
+    "test": "generate answers to the test data, score them and write them down",
+    "predict": "generate answers to a file of questions",
+    "chat": "ask a trained model about images",
+}
+_USAGE = """usage: lit-vlm [--version] [--debug] COMMAND ...
+
+Train vision-language models from interchangeable parts.
+
+commands:
+{commands}
+
+  lit-vlm fit --config quickstart              train the example
+  lit-vlm COMMAND --help                       what a command accepts
+  lit-vlm fit --config FILE --print_config     the whole configuration, defaults included
+  --debug                                      show where an error came from
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        arguments: words after the program's name; None for the process's own.
+
+    Raises:
+        SystemExit: with 2 for a wrong command line, 1 for another error of the user's.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help", "help"):
+        listed = "\n".join(f"  {name:<10}{about}" for name, about in COMMANDS.items())
+        print(_USAGE.format(commands=listed), end="")  # noqa: T201
+        return
+    if words[0] == "--version":
+        from lit_vlm import __version__
+
+        print(f"lit-vlm {__version__}")  # noqa: T201
+        return
+    command, *rest = words
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f" Did you mean: {near[0]}?" if near else f" Commands: {', '.join(COMMANDS)}."
+        sys.exit(_failure(f"no command {command!r}.{hint}", 2))
+    _run(command, rest, debug)
+
+
+def _run(command: str, words: list[str], debug: bool) -> None:
+    try:
+        if command == "chat":
+            from lit_vlm.chat import chat
+
+            chat(words)
+        else:
+            from lit_vlm.cli import run
+
+            run(command, words)
+    except Exception as error:
+        from lit_vlm.errors import explain
+
+        message = None if debug else explain(error)
+        if message is None:
+            raise
+        sys.exit(_failure(f"{message}\n  (--debug shows where this came from)", 1))
+
+
+def _failure(message: str, code: int) -> int:
+    print(f"lit-vlm: {message}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    main()

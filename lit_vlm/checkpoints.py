@@ -1,0 +1,74 @@
+"""Reading checkpoints: what is in one, and the model that it rebuilds."""
+
+import importlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule, LightningModule
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint that this library wrote; tensors stay on disk until they are used.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a whole checkpoint, or one of another kind.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"ckpt_path must be a checkpoint file, got {file}, which does not exist."
+        )
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{file}: must be a whole checkpoint of lit-vlm, but it cannot be read as one: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(content, dict) or "_class_path" not in content.get("hyper_parameters", {}):
+        raise ValueError(
+            f"{file}: must be a checkpoint of lit-vlm, but it does not say what model it holds. "
+            f"Weights of other projects are read by the parts' pretrained argument."
+        )
+    return content
+
+
+def model_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return ``class_path`` and ``init_args`` of the model in a checkpoint."""
+    return _config(checkpoint[LightningModule.CHECKPOINT_HYPER_PARAMS_KEY])
+
+
+def data_config(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """Return ``class_path`` and ``init_args`` of the data it was trained on, if known."""
+    record = checkpoint.get(LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY)
+    return _config(record) if record else None
+
+
+def load_model(path: str | Path) -> LightningModule:
+    """Rebuild the model of a checkpoint, with no other argument and no network.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a checkpoint of this library.
+        ImportError: if it holds a user's class that cannot be imported here.
+    """
+    class_path = model_config(read_checkpoint(path))["class_path"]
+    module, _, name = class_path.rpartition(".")
+    try:
+        model_class = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: the checkpoint's class {class_path} must be importable, got: {error}. Run "
+            f"the command where your project can be imported."
+        ) from error
+    model = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    assert isinstance(model, LightningModule)
+    return model
+
+
+def _config(record: dict[str, Any]) -> dict[str, Any]:
+    arguments = {k: v for k, v in record.items() if k not in ("_class_path", "_instantiator")}
+    return {"class_path": record["_class_path"], "init_args": arguments}

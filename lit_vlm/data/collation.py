@@ -1,0 +1,164 @@
+"""Samples to batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int, UInt8
+from torch import Tensor
+
+from lit_vlm.conversation import Conversation
+from lit_vlm.language_models.base import IGNORED
+from lit_vlm.processing import Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class TextInputs:
+    """Token ids of a batch, padded to one length.
+
+    Attributes:
+        input_ids: token ids (B, T).
+        attention_mask: False at padding (B, T).
+        is_visual: True where visual tokens go (B, T).
+        labels: ids at supervised places, else ``IGNORED`` (B, T).
+    """
+
+    input_ids: Int[Tensor, "B T"]
+    attention_mask: Bool[Tensor, "B T"]
+    is_visual: Bool[Tensor, "B T"]
+    labels: Int[Tensor, "B T"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a row was made from, for scores and predictions.
+
+    Attributes:
+        index: place in the data set; equal on all ranks for the same sample.
+        dialogue: the turns before the answer.
+        answer: the answer in the data, or an empty text.
+        repeated: whether the row only fills a batch and counts for nothing.
+    """
+
+    index: int
+    dialogue: Conversation
+    answer: str
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A sample that could not be used: its place in the data set, its source and the reason."""
+
+    index: int
+    source: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row before collation; ``encoded`` or ``prompt`` is None where it is not needed."""
+
+    encoded: Encoded | None
+    prompt: Encoded | None
+    pixels: list[UInt8[Tensor, "3 H W"]]
+    reference: Reference
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images and texts of some samples.
+
+    Attributes:
+        images: all images (B_img, 3, H, W), uint8, by sample and then by position; may be none.
+        inputs: whole dialogues, padded on the right; None in prediction.
+        prompts: dialogues up to the answer, padded on the left; None in training.
+        references: what each row was made from.
+        skipped: samples that others stand in for.
+        num_tokens: tokens of the inputs or prompts, padding not counted.
+        num_truncated: rows whose text was cut at the length limit.
+    """
+
+    images: UInt8[Tensor, "I 3 H W"]
+    inputs: TextInputs | None
+    prompts: TextInputs | None
+    references: tuple[Reference, ...]
+    skipped: tuple[Skipped, ...] = ()
+    num_tokens: int = 0
+    num_truncated: int = 0
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.references)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Batch":
+        """Return the batch on a device; the arguments are ``Tensor.to``'s."""
+        return replace(
+            self,
+            images=self.images.to(*args, **kwargs),
+            inputs=_each_tensor(self.inputs, lambda t: t.to(*args, **kwargs)),
+            prompts=_each_tensor(self.prompts, lambda t: t.to(*args, **kwargs)),
+        )
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory, for fast copies to a GPU."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            inputs=_each_tensor(self.inputs, Tensor.pin_memory),
+            prompts=_each_tensor(self.prompts, Tensor.pin_memory),
+        )
+
+
+class Collator:
+    """Pad examples and stack them.
+
+    Args:
+        pad_id: token id at padding.
+        image_size: height and width of images, for batches without one.
+    """
+
+    def __init__(self, pad_id: int, image_size: tuple[int, int]) -> None:
+        self.pad_id = pad_id
+        self.image_size = image_size
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Return the batch of some examples."""
+        encoded = [e.encoded for e in examples if e.encoded is not None]
+        prompts = [e.prompt for e in examples if e.prompt is not None]
+        pixels = [image for example in examples for image in example.pixels]
+        empty = torch.zeros((0, 3, *self.image_size), dtype=torch.uint8)
+        return Batch(
+            images=torch.stack(pixels) if pixels else empty,
+            inputs=self._pad(encoded, left=False) if encoded else None,
+            prompts=self._pad(prompts, left=True) if prompts else None,
+            references=tuple(example.reference for example in examples),
+            skipped=tuple(skipped for example in examples for skipped in example.skipped),
+            num_tokens=sum(len(e.input_ids) for e in encoded or prompts),
+            num_truncated=sum(e.truncated > 0 for e in encoded),
+        )
+
+    def _pad(self, rows: list[Encoded], left: bool) -> TextInputs:
+        longest = max(len(row.input_ids) for row in rows)
+
+        def padded(values: list[list[Any]], fill: Any) -> Tensor:
+            filled = [
+                [fill] * (longest - len(v)) + v if left else v + [fill] * (longest - len(v))
+                for v in values
+            ]
+            return torch.tensor(filled)
+
+        return TextInputs(
+            input_ids=padded([row.input_ids for row in rows], self.pad_id),
+            attention_mask=padded([[True] * len(row.input_ids) for row in rows], False),
+            is_visual=padded([row.is_visual for row in rows], False),
+            labels=padded([row.labels for row in rows], IGNORED),
+        )
+
+
+def _each_tensor(inputs: TextInputs | None, change: Any) -> TextInputs | None:
+    if inputs is None:
+        return None
+    return TextInputs(**{f.name: change(getattr(inputs, f.name)) for f in fields(inputs)})

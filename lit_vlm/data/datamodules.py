@@ -1,0 +1,262 @@
+"""Dialogues to training, validation, test and prediction batches."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader
+
+from lit_vlm.configurable import Configurable
+from lit_vlm.data.collation import Batch, Collator
+from lit_vlm.data.datasets import ConversationDataset, Purpose, Sight
+from lit_vlm.data.ledger import SkipLedger
+from lit_vlm.data.sampling import BatchSampler, Slot, TrainingOrder
+from lit_vlm.data.sources import ConversationSource, Subset
+from lit_vlm.data.splitting import hold_out, shared_images
+from lit_vlm.processing import Processor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Sources = ConversationSource | Sequence[ConversationSource] | None
+
+
+class ConversationDataModule(Configurable, LightningDataModule):
+    """Feed dialogues with images to a vision-language model.
+
+    Inputs are read by the model's own processor, which the data module asks the trainer's model
+    for; set ``processor`` to use the loaders without a trainer.
+
+    Args:
+        train: where training dialogues come from: a source, or several that are mixed.
+        val: a source, or the share of the training images to hold out with all their dialogues.
+        test: a source.
+        predict: a source.
+        batch_size: dialogues of a training batch on one rank.
+        eval_batch_size: dialogues of any other batch on one rank; None for ``batch_size``.
+        num_workers: processes that read and decode beside the training process, per rank.
+        seed: chooses the order of the training data and the held-out share.
+        rounds_per_sample: most dialogues about the same image to join into one for training;
+            the image is then encoded once for several questions, and each answer sees those
+            before it. Which are joined changes from epoch to epoch.
+        group_by_length: put dialogues of like length into a batch, to pad less.
+        drop_last: leave a last, shorter training batch out; its dialogues change with the epoch.
+        probes: also test with images that are ``shuffled`` between samples or ``blank``: a model
+            that looks at its images gets worse.
+
+    Raises:
+        ValueError: if an argument is out of range, or a stage has no source.
+    """
+
+    def __init__(
+        self,
+        train: Sources = None,
+        val: Sources | float = None,
+        test: Sources = None,
+        predict: Sources = None,
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        rounds_per_sample: int = 1,
+        group_by_length: bool = False,
+        drop_last: bool = False,
+        probes: Sequence[Sight] = ("shuffled", "blank"),
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("rounds_per_sample", rounds_per_sample)):
+            if value < 1:
+                raise ValueError(f"ConversationDataModule: {name} must be at least 1, got {value}.")
+        self.sources: dict[str, list[ConversationSource]] = {
+            "train": _as_list(train),
+            "val": [] if isinstance(val, float) else _as_list(val),
+            "test": _as_list(test),
+            "predict": _as_list(predict),
+        }
+        self.val_share = val if isinstance(val, float) else None
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.rounds_per_sample = rounds_per_sample
+        self.group_by_length = group_by_length
+        self.drop_last = drop_last
+        self.probes = tuple(probes)
+        self._processor: Processor | None = None
+        self._prepared: set[int] = set()
+        self._position = 0
+        self._ledgers: dict[str, SkipLedger] = {}
+
+    @property
+    def processor(self) -> Processor:
+        """How the model reads its inputs."""
+        if self._processor is not None:
+            return self._processor
+        model = self.trainer.lightning_module if self.trainer is not None else None
+        processor = getattr(model, "processor", None)
+        if processor is None:
+            raise ValueError(
+                f"ConversationDataModule: must know how the model reads its inputs, but "
+                f"{type(model).__name__} has no processor. Set datamodule.processor."
+            )
+        return processor
+
+    @processor.setter
+    def processor(self, processor: Processor) -> None:
+        self._processor = processor
+
+    def setup(self, stage: str) -> None:
+        """Index the files of a stage."""
+        stages = {"fit": ["train", "val"], "validate": ["train", "val"]}.get(stage, [stage])
+        if stage == "validate" and self.val_share is None:
+            stages = ["val"]
+        for name in stages:
+            for source in self.sources[name]:
+                if id(source) not in self._prepared:
+                    source.prepare()
+                    self._prepared.add(id(source))
+        if "train" in stages and self.val_share is not None:
+            self._carve_validation(self.val_share)
+        elif stage == "fit":
+            self._warn_about_leakage()
+
+    def training_texts(self) -> "Iterator[str]":
+        """Yield the texts of the training dialogues, for a tokenizer to be trained on."""
+        for source in self._sources("train"):
+            yield from source.texts()
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return shuffled training batches, from where a resumed run stopped."""
+        dataset = self._dataset("train", "train")
+        world = self.trainer.world_size if self.trainer else 1
+        order = TrainingOrder(
+            len(dataset),
+            self.seed,
+            groups=self._groups(dataset) if self.rounds_per_sample > 1 else None,
+            rounds=self.rounds_per_sample,
+            lengths=self._lengths() if self.group_by_length else None,
+            global_batch_size=self.batch_size * world,
+        )
+        return self._loader(
+            dataset, order, self.batch_size, drop_last=self.drop_last, position=self._position
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return validation batches in order."""
+        return self._evaluation_loader("val", "evaluate", "real")
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """Return test batches in order: with the real images, then once for each probe."""
+        sights: tuple[Sight, ...] = ("real", *self.probes)
+        return [self._evaluation_loader("test", "evaluate", sight) for sight in sights]
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return prompts in order."""
+        return self._evaluation_loader("predict", "predict", "real")
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Write skipped samples down."""
+        if batch.skipped and self.trainer is not None:
+            self._ledger().record(batch.skipped)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches the run has consumed over all epochs."""
+        if self.trainer is None:
+            return {"position": self._position}
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+        return {"position": progress.total.processed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the batches that were consumed."""
+        self._position = state_dict["position"]
+
+    def _sources(self, stage: str) -> list[ConversationSource]:
+        if not self.sources[stage]:
+            raise ValueError(
+                f"ConversationDataModule: {stage} must have a source, got none. Give "
+                f"--data.{stage}."
+            )
+        return self.sources[stage]
+
+    def _dataset(self, stage: str, purpose: Purpose, sight: Sight = "real") -> ConversationDataset:
+        sources = self._sources(stage)
+        return ConversationDataset(sources, self.processor, purpose, sight, self.seed)
+
+    def _evaluation_loader(self, stage: str, purpose: Purpose, sight: Sight) -> DataLoader[Any]:
+        dataset = self._dataset(stage, purpose, sight)
+        slots = [Slot((i,)) for i in range(len(dataset))]
+        return self._loader(dataset, lambda epoch: slots, self.eval_batch_size)
+
+    def _loader(
+        self, dataset: ConversationDataset, order: Any, batch_size: int, **sampling: Any
+    ) -> DataLoader[Any]:
+        trainer = self.trainer
+        sampler = BatchSampler(
+            order,
+            batch_size,
+            trainer.world_size if trainer else 1,
+            trainer.global_rank if trainer else 0,
+            **sampling,
+        )
+        processor = self.processor
+        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            dataset,
+            sampler=sampler,
+            batch_size=None,  # the sampler yields whole batches
+            num_workers=self.num_workers,
+            collate_fn=Collator(processor.pad_id, processor.image_size),
+            persistent_workers=self.num_workers > 0,
+            pin_memory=on_gpu,
+        )
+
+    def _carve_validation(self, share: float) -> None:
+        # The list is built anew from the sources as given, so a second setup changes nothing.
+        given = [s.source if isinstance(s, Subset) else s for s in self.sources["train"]]
+        parts = [hold_out(source, share, self.seed) for source in given]
+        self.sources["train"] = [train for train, _ in parts]
+        self.sources["val"] = [val for _, val in parts]
+
+    def _warn_about_leakage(self) -> None:
+        for train in self.sources["train"]:
+            for val in self.sources["val"]:
+                if shared := shared_images(train, val):
+                    rank_zero_warn(
+                        f"{shared} images are in the training and in the validation data; the "
+                        f"validation figures flatter the model. val: 0.05 holds a share of the "
+                        f"training images out."
+                    )
+
+    def _groups(self, dataset: ConversationDataset) -> list[list[int]]:
+        groups: dict[Any, list[int]] = {}
+        for index in range(len(dataset)):
+            source, place = dataset.locate(index)
+            groups.setdefault(source.image_keys(place) or index, []).append(index)
+        return list(groups.values())
+
+    def _lengths(self) -> Any:
+        import numpy as np
+
+        return np.concatenate([source.lengths() for source in self.sources["train"]])
+
+    def _ledger(self) -> SkipLedger:
+        trainer = self.trainer
+        assert trainer is not None
+        stage = {"fit": "train", "validate": "val"}.get(
+            str(trainer.state.fn), str(trainer.state.fn)
+        )
+        if trainer.sanity_checking or trainer.validating:
+            stage = "val"
+        if stage not in self._ledgers:
+            path = Path(trainer.default_root_dir) / f"skipped-{stage}.jsonl"
+            self._ledgers[stage] = SkipLedger(path, self.sources[stage])
+        return self._ledgers[stage]
+
+
+def _as_list(sources: Sources) -> list[ConversationSource]:
+    if sources is None:
+        return []
+    return [sources] if isinstance(sources, ConversationSource) else list(sources)

@@ -1,0 +1,146 @@
+"""Rows of batches from data sources, on worker processes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lit_vlm.conversation import BadSampleError, Conversation, Turn
+from lit_vlm.data.collation import Example, Reference, Skipped
+from lit_vlm.data.sampling import Slot
+from lit_vlm.data.sources import ConversationSource
+from lit_vlm.language_models.base import IGNORED
+from lit_vlm.processing import Processor
+
+Purpose = Literal["train", "evaluate", "predict"]
+Sight = Literal["real", "shuffled", "blank"]
+
+
+class ConversationDataset(Dataset[list[Example]]):
+    """Read, encode and load the rows of a batch.
+
+    Args:
+        sources: prepared sources, one after another.
+        processor: the model's.
+        purpose: ``train`` encodes whole dialogues, ``predict`` prompts, ``evaluate`` both.
+        sight: ``real`` images; ``shuffled``, each sample with another sample's; or ``blank``.
+        seed: chooses whose images a shuffled sample gets.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ConversationSource],
+        processor: Processor,
+        purpose: Purpose,
+        sight: Sight = "real",
+        seed: int = 0,
+    ) -> None:
+        self.sources = list(sources)
+        self.processor = processor
+        self.purpose = purpose
+        self.sight = sight
+        self._ends = np.cumsum([len(source) for source in self.sources])
+        self._donors = self._choose_donors(seed) if sight == "shuffled" else None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, slots: Sequence[Slot]) -> list[Example]:
+        """Return the rows of a batch."""
+        return [self._row(slot) for slot in slots]
+
+    def locate(self, index: int) -> tuple[ConversationSource, int]:
+        """Return the source of a sample, and the sample's place in it."""
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        return self.sources[which], index - (int(self._ends[which - 1]) if which else 0)
+
+    def _row(self, slot: Slot) -> Example:
+        samples = slot.samples
+        skipped: list[Skipped] = []
+        while True:
+            try:
+                example = self._example(samples, slot.repeated)
+                return replace(example, skipped=tuple(skipped))
+            except BadSampleError as error:
+                samples = self._without_bad(samples, error, skipped)
+
+    def _without_bad(
+        self, samples: tuple[int, ...], error: BadSampleError, skipped: list[Skipped]
+    ) -> tuple[int, ...]:
+        good = []
+        for index in samples:
+            problem = error if len(samples) == 1 else self._problem(index)
+            if problem is None:
+                good.append(index)
+                continue
+            source, _ = self.locate(index)
+            if source.on_bad_sample == "error" or len(skipped) >= len(self):
+                raise problem
+            skipped.append(Skipped(index, self.sources.index(source), str(problem)))
+        if len(good) == len(samples):
+            raise error
+        return tuple(good) or ((samples[-1] + 1) % len(self),)
+
+    def _problem(self, index: int) -> BadSampleError | None:
+        try:
+            self._example((index,), repeated=False)
+        except BadSampleError as error:
+            return error
+        return None
+
+    def _example(self, samples: tuple[int, ...], repeated: bool) -> Example:
+        conversation = join([self._read(index) for index in samples])
+        dialogue, answer = conversation.until_answer()
+        reference = Reference(samples[0], dialogue, answer, repeated)
+        encoded = None if self.purpose == "predict" else self.processor.encode(conversation)
+        if encoded and repeated:
+            encoded = replace(encoded, labels=[IGNORED] * len(encoded.labels))
+        prompt = None if self.purpose == "train" else self.processor.encode_prompt(dialogue)
+        return Example(encoded, prompt, self._pixels(samples[0], conversation), reference)
+
+    def _read(self, index: int) -> Conversation:
+        source, place = self.locate(index)
+        return source[place]
+
+    def _pixels(self, index: int, conversation: Conversation) -> list[Tensor]:
+        needed = len(conversation.images)
+        if self.sight == "blank":
+            return [self.processor.blank()] * needed
+        if self._donors is None or not needed:
+            return self.processor.pixels(conversation)
+        other = self.processor.pixels(self._read(int(self._donors[index])))
+        return [other[i % len(other)] for i in range(needed)]
+
+    def _choose_donors(self, seed: int) -> NDArray[np.int64]:
+        """For each sample, one that shows another image; needs samples of two images."""
+        random = np.random.default_rng(seed)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index in range(len(self)):
+            source, place = self.locate(index)
+            if keys := source.image_keys(place):
+                groups.setdefault(keys, []).append(index)
+        members = list(groups.values())
+        order = random.permutation(len(members))
+        donors = np.full(len(self), -1, dtype=np.int64)
+        for position, group in enumerate(order):
+            donor = members[order[position - 1]]
+            donors[members[group]] = random.choice(donor, len(members[group]))
+        return donors
+
+
+def join(conversations: Sequence[Conversation]) -> Conversation:
+    """Join dialogues about the same images into one, which shows the images once."""
+    first, *others = conversations
+    turns = list(first.turns)
+    for other in others:
+        turns += [
+            Turn(turn.role, tuple(part for part in turn.content if isinstance(part, str)))
+            for turn in other.turns
+            if turn.role != "system"
+        ]
+    return Conversation(first.id, tuple(turns), first.where)

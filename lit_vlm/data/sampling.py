@@ -1,0 +1,149 @@
+"""Which samples form which batch: by arithmetic, so that any position can be resumed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DistributedSampler
+
+Item = TypeVar("Item")
+
+_MEGA_BATCH = 50
+"""Batches that are sorted by length together; more pad less and mix less."""
+
+
+class Slot(NamedTuple):
+    """One row of a batch.
+
+    Attributes:
+        samples: the samples whose dialogues are joined in it, usually one.
+        repeated: whether it only fills a rank's last batch, and must count for nothing.
+    """
+
+    samples: tuple[int, ...]
+    repeated: bool = False
+
+
+class TrainingOrder:
+    """The order of an epoch's samples, from the seed and the epoch alone.
+
+    Args:
+        num_samples: number of samples.
+        seed: chooses all orders.
+        groups: samples about the same image, if up to ``rounds`` of them are joined.
+        rounds: most samples to join in one dialogue.
+        lengths: a measure of each sample's length, if batches are to hold like lengths.
+        global_batch_size: rows of a batch over all ranks; used with ``lengths``.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        seed: int,
+        groups: Sequence[Sequence[int]] | None = None,
+        rounds: int = 1,
+        lengths: NDArray[np.int64] | None = None,
+        global_batch_size: int = 1,
+    ) -> None:
+        self.num_samples = num_samples
+        self.seed = seed
+        self.groups = groups
+        self.rounds = rounds
+        self.lengths = lengths
+        self.global_batch_size = global_batch_size
+
+    def __call__(self, epoch: int) -> list[Slot]:
+        """Return the rows of an epoch, in order; each sample is in exactly one."""
+        random = np.random.default_rng([self.seed, epoch])
+        if self.groups is None or self.rounds == 1:
+            slots = [Slot((i,)) for i in range(self.num_samples)]
+        else:
+            slots = [
+                Slot(tuple(chunk))
+                for group in self.groups
+                for chunk in _chunks(random.permutation(group).tolist(), self.rounds)
+            ]
+        slots = [slots[i] for i in random.permutation(len(slots))]
+        return slots if self.lengths is None else self._like_lengths_together(slots, random)
+
+    def _like_lengths_together(self, slots: list[Slot], random: np.random.Generator) -> list[Slot]:
+        assert self.lengths is not None
+        lengths = self.lengths
+        batches: list[list[Slot]] = []
+        for mega in _chunks(slots, self.global_batch_size * _MEGA_BATCH):
+            mega.sort(key=lambda slot: -sum(int(lengths[i]) for i in slot.samples))
+            batches += _chunks(mega, self.global_batch_size)
+        # Only whole batches change places, else all that follow a short one would be cut anew.
+        whole, short = batches[:-1], batches[-1:]
+        order = [whole[i] for i in random.permutation(len(whole))] + short
+        return [slot for batch in order for slot in batch]
+
+
+class BatchSampler(DistributedSampler[list[Slot]]):
+    """Yield whole batches of an epoch's order, from any position on.
+
+    A global batch is cut from the order first and then shared out among ranks, so one process
+    with batches of 8 and two with 4 see the same samples at each step. The last, shorter one is
+    shared evenly; ranks left without a row repeat one that counts for nothing, so that all ranks
+    make the same number of steps. It is a ``DistributedSampler`` so that Lightning leaves it be.
+
+    Args:
+        order: returns the rows of an epoch.
+        batch_size: rows of a batch on one rank.
+        num_replicas: number of ranks.
+        rank: this rank.
+        drop_last: leave the last, shorter batch out.
+        position: batches that an earlier run has consumed, counted over all its epochs.
+
+    Raises:
+        ValueError: if there is not one batch.
+    """
+
+    def __init__(
+        self,
+        order: Callable[[int], Sequence[Slot]],
+        batch_size: int,
+        num_replicas: int = 1,
+        rank: int = 0,
+        drop_last: bool = False,
+        position: int = 0,
+    ) -> None:
+        self.order = order
+        self.batch_size = batch_size
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.drop_last = drop_last
+        rows, step = len(order(0)), batch_size * num_replicas
+        self._length = rows // step if drop_last else -(-rows // step)
+        if self._length == 0:
+            raise ValueError(
+                f"BatchSampler: there must be samples for one batch, got {rows} for "
+                f"{num_replicas} x {batch_size}. Make batch_size smaller or set drop_last: false."
+            )
+        self.epoch, self._skip = divmod(position, self._length)
+        self._resumed_epoch = self.epoch
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch, on this rank."""
+        return self._length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is yielded next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[Slot]]:
+        """Yield this rank's batches; those that the resumed epoch has consumed are left out."""
+        slots = self.order(self.epoch)
+        skip = self._skip if self.epoch == self._resumed_epoch else 0
+        step = self.batch_size * self.num_replicas
+        for start in range(skip * step, self._length * step, step):
+            rows = slots[start : start + step]
+            each = -(-len(rows) // self.num_replicas)
+            mine = list(rows[self.rank * each : (self.rank + 1) * each])
+            spare = Slot(rows[0].samples, repeated=True)
+            yield mine + [spare] * (each - len(mine))
+
+
+def _chunks(items: list[Item], size: int) -> list[list[Item]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]

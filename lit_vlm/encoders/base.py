@@ -1,0 +1,87 @@
+"""The contract of vision encoders."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from lit_vlm.freezing import trains
+from lit_vlm.part import Part
+
+
+@dataclass(frozen=True, slots=True)
+class VisualFeatures:
+    """What an encoder sees in a batch of images.
+
+    Attributes:
+        levels: one map (B, N, D) per layer asked for, in that order; prefix tokens (CLS,
+            registers) are stripped; patches are row-major.
+        grid: rows and columns of the map; N is their product.
+        pooled: one vector per image (B, D), or None where the encoder has none.
+    """
+
+    levels: tuple[Float[Tensor, "B N _"], ...]
+    grid: tuple[int, int]
+    pooled: Float[Tensor, "B _"] | None = None
+
+
+class VisionEncoder(Part, ABC):
+    """Turn RGB images into maps of visual tokens.
+
+    An encoder owns its pixels: it takes RGB as the data module cropped it and resizes and
+    normalises by itself, on its device. Layers count as in Hugging Face: 0 is the embeddings, k
+    the output of block k, -1 the last block and -2 the one before.
+
+    Args:
+        image_size: height and width that the encoder works at, in pixels.
+        mean: mean of each channel, for pixels in [0, 1].
+        std: standard deviation of each channel.
+
+    Attributes:
+        dims: width of each level of its features, in order.
+        grid: rows and columns of the maps.
+    """
+
+    dims: tuple[int, ...]
+    grid: tuple[int, int]
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, image_size: tuple[int, int], mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(3, 1, 1))
+
+    @property
+    def num_tokens(self) -> int:
+        """Number N of visual tokens per image."""
+        return self.grid[0] * self.grid[1]
+
+    @abstractmethod
+    def encode(self, pixels: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
+        """Encode pixels that are already resized and normalised."""
+
+    def preprocess(self, images: Shaped[Tensor, "B 3 _ _"]) -> Float[Tensor, "B 3 H W"]:
+        """Resize (antialiased bicubic) and normalise uint8 images, or floats in [0, 1]."""
+        dtype = self.mean.dtype
+        pixels = images.to(dtype) if images.is_floating_point() else images.to(dtype) / 255
+        if tuple(pixels.shape[-2:]) != tuple(self.image_size):
+            resized = interpolate(pixels, self.image_size, mode="bicubic", antialias=True)
+            pixels = resized.clamp(0, 1)
+        return (pixels - self.mean) / self.std
+
+    def forward(self, images: Shaped[Tensor, "B 3 _ _"]) -> VisualFeatures:
+        """Encode RGB images, uint8 or float in [0, 1], of any size.
+
+        No graph is kept when nothing in the encoder trains.
+        """
+        needs_graph = torch.is_grad_enabled() and (images.requires_grad or trains(self))
+        with torch.set_grad_enabled(needs_graph):
+            return self.encode(self.preprocess(images))

@@ -1,0 +1,61 @@
+"""What a model answered."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lit_vlm.conversation import Conversation
+from lit_vlm.data.collation import Reference
+from lit_vlm.metrics.answer_accuracy import is_correct
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A generated answer and what it was the answer to.
+
+    Attributes:
+        index: place of the sample in the data set.
+        id: the sample's id.
+        images: paths of its images; ``(in memory)`` for one that has none.
+        question: the last user turn.
+        answer: the answer in the data; None if it has none.
+        generated: the text that the model wrote.
+        correct: whether they match; None without an answer.
+    """
+
+    index: int
+    id: str
+    images: tuple[str, ...]
+    question: str
+    answer: str | None
+    generated: str
+    correct: bool | None
+
+    @classmethod
+    def of(cls, reference: Reference, generated: str) -> "Prediction":
+        """Put a generated text beside its reference."""
+        answer = reference.answer or None
+        return cls(
+            index=reference.index,
+            id=reference.dialogue.id,
+            images=_paths(reference.dialogue),
+            question=reference.dialogue.turns[-1].text,
+            answer=answer,
+            generated=generated,
+            correct=None if answer is None else is_correct(generated, answer),
+        )
+
+    def to_json(self) -> str:
+        """Return one line of a JSON Lines file."""
+        row: dict[str, Any] = asdict(self)
+        del row["index"]
+        return json.dumps(row, ensure_ascii=False)
+
+
+def _paths(dialogue: Conversation) -> tuple[str, ...]:
+    sources = [image.source for image in dialogue.images]
+    return tuple(s if isinstance(s, str) else "(in memory)" for s in map(_plain, sources))
+
+
+def _plain(source: Any) -> Any:
+    return str(source) if hasattr(source, "__fspath__") else source

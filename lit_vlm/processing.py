@@ -1,0 +1,203 @@
+"""The one reading of inputs: dialogues to ids, labels and pixels, and ids back to text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from lit_vlm.conversation import BadSampleError, Conversation
+from lit_vlm.images import Resize, fit_image, read_image
+from lit_vlm.language_models.base import IGNORED
+from lit_vlm.prompts.base import PromptFormat
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A dialogue as token ids.
+
+    Attributes:
+        input_ids: token ids; anything at the visual places.
+        labels: the id where it is supervised, else ``IGNORED``.
+        is_visual: whether a place is a visual token's.
+        truncated: number of tokens that were cut off.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    is_visual: list[bool]
+    truncated: int = 0
+
+
+class Processor:
+    """Read dialogues for one model, in training, evaluation, prediction and chat alike.
+
+    Args:
+        tokenizer: the language model's tokenizer.
+        prompt: the prompt format.
+        image_size: height and width that the encoder works at.
+        tokens_per_image: number M of visual tokens that an image becomes.
+        resize: how pictures of another shape are brought to ``image_size``.
+        fill: colour of padding and of a blank image; the encoder's mean.
+        max_length: most tokens of a training sequence, visual tokens included.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        prompt: PromptFormat,
+        image_size: tuple[int, int],
+        tokens_per_image: int,
+        resize: Resize,
+        fill: tuple[int, int, int],
+        max_length: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        self.image_size = image_size
+        self.tokens_per_image = tokens_per_image
+        self.resize: Resize = resize
+        self.fill = fill
+        self.max_length = max_length
+        self.stop_ids = prompt.stop_ids(tokenizer)
+        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._guard = self._needed_guard()
+        # The same questions come again and again; a tokenizer call costs as much as a small model.
+        self._ids = lru_cache(maxsize=50_000)(self._tokenize)
+
+    @property
+    def pad_id(self) -> int:
+        """Token id that stands at padding and visual places."""
+        return int(self._pad)
+
+    def encode(self, conversation: Conversation) -> Encoded:
+        """Return ids and labels of a whole dialogue, for training and for the loss.
+
+        Raises:
+            BadSampleError: if no token would be supervised, or the length limit would cut into
+                the visual tokens or leave nothing of the answers.
+        """
+        encoded = self._encode(conversation)
+        if all(label == IGNORED for label in encoded.labels):
+            raise BadSampleError(
+                f"{conversation.name}: must have an answer to learn from, got none. The last turn "
+                f"must be the assistant's."
+            )
+        return self._truncate(encoded, conversation)
+
+    def encode_prompt(self, conversation: Conversation) -> Encoded:
+        """Return the ids that generation of the next answer starts from.
+
+        Raises:
+            BadSampleError: if they are as long as the model's ``max_length``.
+        """
+        encoded = self._encode(conversation)
+        if len(encoded.input_ids) >= self.max_length:
+            raise BadSampleError(
+                f"{conversation.name}: a prompt must be shorter than max_length="
+                f"{self.max_length}, got {len(encoded.input_ids)} tokens. Shorten it or raise "
+                f"max_length."
+            )
+        return encoded
+
+    def pixels(self, conversation: Conversation) -> list[UInt8[Tensor, "3 H W"]]:
+        """Return the dialogue's images at the model's size, in reading order.
+
+        Raises:
+            BadSampleError: if one cannot be read.
+        """
+        try:
+            return [
+                fit_image(read_image(image.source), self.image_size, self.resize, self.fill)
+                for image in conversation.images
+            ]
+        except ValueError as error:
+            raise BadSampleError(f"{conversation.name}: {error}.") from error
+
+    def blank(self) -> UInt8[Tensor, "3 H W"]:
+        """Return an image that shows nothing: the encoder's mean colour."""
+        colour = torch.tensor(self.fill, dtype=torch.uint8)
+        return colour.reshape(3, 1, 1).expand(3, *self.image_size).contiguous()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids, up to the first token that ends an answer."""
+        said = list(ids)
+        ends = [said.index(stop) for stop in self.stop_ids if stop in said]
+        text = self.tokenizer.decode(said[: min(ends, default=len(said))], skip_special_tokens=True)
+        return str(text).strip()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the cache behind when worker processes are started."""
+        return {k: v for k, v in self.__dict__.items() if k != "_ids"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Start with an empty cache."""
+        self.__dict__.update(state)
+        self._ids = lru_cache(maxsize=50_000)(self._tokenize)
+
+    def _encode(self, conversation: Conversation) -> Encoded:
+        ids: list[int] = []
+        labels: list[int] = []
+        is_visual: list[bool] = []
+        try:
+            segments = self.prompt.segments(conversation.turns, self.tokenizer)
+        except ValueError as error:
+            raise BadSampleError(f"{conversation.name}: {error}") from error
+        for segment in segments:
+            visual = segment.kind == "image"
+            if visual:
+                new = [self.pad_id] * self.tokens_per_image
+            else:
+                new = list(self._ids(segment.text, segment.kind == "content", bool(ids)))
+            ids += new
+            labels += new if segment.supervised else [IGNORED] * len(new)
+            is_visual += [visual] * len(new)
+        return Encoded(ids, labels, is_visual)
+
+    def _truncate(self, encoded: Encoded, conversation: Conversation) -> Encoded:
+        excess = len(encoded.input_ids) - self.max_length
+        if excess <= 0:
+            return encoded
+        kept = slice(self.max_length)
+        if any(encoded.is_visual[self.max_length :]):
+            raise BadSampleError(
+                f"{conversation.name}: visual tokens must not be cut, but the sample has "
+                f"{len(encoded.input_ids)} tokens ({sum(encoded.is_visual)} of them visual) and "
+                f"max_length is {self.max_length}. Raise max_length or drop images."
+            )
+        if all(label == IGNORED for label in encoded.labels[kept]):
+            raise BadSampleError(
+                f"{conversation.name}: the answer must not be cut away, but the sample has "
+                f"{len(encoded.input_ids)} tokens, its first answer starts behind max_length="
+                f"{self.max_length}. Raise max_length or shorten the question."
+            )
+        return Encoded(
+            encoded.input_ids[kept], encoded.labels[kept], encoded.is_visual[kept], excess
+        )
+
+    def _tokenize(self, text: str, literal: bool, continues: bool) -> tuple[int, ...]:
+        guard = self._guard if continues else ""
+        ids = self.tokenizer(
+            guard + text, add_special_tokens=False, split_special_tokens=literal
+        ).input_ids
+        return tuple(ids[len(self._guard_ids) :] if guard else ids)
+
+    def _needed_guard(self) -> str:
+        # SentencePiece-like tokenizers put a space before whatever they are given; in the middle
+        # of a sequence that space would be one the text does not have.
+        def encode(text: str) -> list[int]:
+            return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+        self._guard_ids = encode("\n")
+        together, apart = encode("\na"), self._guard_ids + encode("a")
+        return (
+            "\n"
+            if together != apart and together[: len(self._guard_ids)] == self._guard_ids
+            else ""
+        )

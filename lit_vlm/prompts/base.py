@@ -1,0 +1,67 @@
+"""The contract of prompt formats."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lit_vlm.configurable import Configurable
+from lit_vlm.conversation import Turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a prompt that is tokenised by itself.
+
+    Attributes:
+        kind: ``markup`` may hold special tokens, ``content`` is somebody's words and never does,
+            ``image`` stands for the visual tokens of the next image.
+        text: the words; empty for an image.
+        supervised: whether the model learns to say it.
+    """
+
+    kind: Literal["markup", "content", "image"]
+    text: str = ""
+    supervised: bool = False
+
+
+IMAGE = Segment("image")
+
+
+class PromptFormat(Configurable, ABC):
+    """Write a dialogue as segments, supervised ones apart from the rest.
+
+    Ids and labels come from the same segments, so the prompt that generation starts from is
+    token for token the prefix that precedes the answer in training.
+    """
+
+    @abstractmethod
+    def segments(
+        self, turns: Sequence[Turn], tokenizer: "PreTrainedTokenizerBase"
+    ) -> list[Segment]:
+        """Return the segments of a dialogue.
+
+        If the last turn is the user's, they end where the assistant is to speak.
+        """
+
+    @abstractmethod
+    def stop_ids(self, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+        """Return the tokens that end an answer; at least one."""
+
+
+def end_of_text(tokenizer: "PreTrainedTokenizerBase", who: str) -> str:
+    """Return the tokenizer's end-of-text token, or say that it has none."""
+    if not isinstance(tokenizer.eos_token, str):
+        raise ValueError(
+            f"{who}: the tokenizer must have an end-of-text token, got none. Set its eos_token."
+        )
+    return tokenizer.eos_token
+
+
+def special_words(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
+    """Return every text that the tokenizer reads as one special token."""
+    added = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+    return added | set(tokenizer.all_special_tokens)
