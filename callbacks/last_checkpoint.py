@@ -1,12 +1,14 @@
 """Keeping the state that training stopped at."""
 
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lit_vlm.callbacks.run_checkpoint import RunCheckpoint
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(RunCheckpoint):
     """Keep one file, ``last.ckpt``: the newest state.
 
     It is written every few steps, when an exception or SIGTERM ends the run, and at the end.
@@ -19,27 +21,26 @@ class LastCheckpoint(ModelCheckpoint):
 
     def __init__(self, every_n_train_steps: int = 500, dirpath: str | Path | None = None) -> None:
         super().__init__(
-            dirpath,
-            filename="last",
-            every_n_train_steps=every_n_train_steps,
-            save_on_train_epoch_end=False,
-            save_on_exception=True,
-            enable_version_counter=False,
+            "last", dirpath, every_n_train_steps=every_n_train_steps, save_on_exception=True
         )
 
-    @property
-    def state_key(self) -> str:
-        """What its state is kept under; it must outlive a change of options."""
-        return "LastCheckpoint"
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the state every few steps, and at the step that ``max_steps`` stops at.
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose the folder."""
-        if self.dirpath is None:
-            self.dirpath = str(Path(trainer.default_root_dir, "checkpoints").absolute())
-        super().setup(trainer, pl_module, stage)
+        After that step Lightning takes the epoch for finished, and a run that goes on from there
+        with more steps would count one epoch too many.
+        """
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.global_step == trainer.max_steps:
+            self._save_unless_saved(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last state, unless it was just written."""
+        self._save_unless_saved(trainer)
+
+    def _save_unless_saved(self, trainer: Trainer) -> None:
         trying_out = getattr(trainer, "fast_dev_run", False)
         if self._last_global_step_saved != trainer.global_step and not trying_out:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))

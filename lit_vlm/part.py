@@ -3,7 +3,6 @@
 from typing import Any
 
 from lightning import LightningDataModule, LightningModule
-from typing_extensions import Self
 
 from lit_vlm.configurable import Configurable
 from lit_vlm.freezing import freeze, is_frozen, unfreeze
@@ -17,12 +16,12 @@ class Part(Configurable, LightningModule):
     ``load_from_checkpoint`` works with ``weights_only=True`` and without a network.
     """
 
-    def freeze(self) -> Self:
+    def freeze(self) -> "Part":
         """Stop training this part: no gradient, and evaluation mode that survives ``train()``."""
         freeze(self)
         return self
 
-    def unfreeze(self) -> Self:
+    def unfreeze(self) -> "Part":
         """Undo ``freeze``: gradients again, and training mode."""
         unfreeze(self)
         return self

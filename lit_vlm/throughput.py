@@ -48,7 +48,12 @@ class Throughput:
         if self._began is not None:
             self._worked += now - self._began
             self._began = now
-        reading = (self._samples, self._tokens, self._worked + self._waited, self._waited)
+        reading = (
+            float(self._samples),
+            float(self._tokens),
+            self._worked + self._waited,
+            self._waited,
+        )
         self._reset()
         return reading
 

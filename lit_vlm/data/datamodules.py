@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
@@ -66,8 +67,13 @@ class ConversationDataModule(Configurable, LightningDataModule):
         probes: Sequence[Sight] = ("shuffled", "blank"),
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("rounds_per_sample", rounds_per_sample)):
-            if value < 1:
+        numbers = {
+            "batch_size": batch_size,
+            "eval_batch_size": eval_batch_size,
+            "rounds_per_sample": rounds_per_sample,
+        }
+        for name, value in numbers.items():
+            if value is not None and value < 1:
                 raise ValueError(f"ConversationDataModule: {name} must be at least 1, got {value}.")
         self.sources: dict[str, list[ConversationSource]] = {
             "train": _as_list(train),
@@ -86,7 +92,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
         self.probes = tuple(probes)
         self._processor: Processor | None = None
         self._prepared: set[int] = set()
-        self._position = 0
+        self._position: dict[str, Any] = {}
         self._ledgers: dict[str, SkipLedger] = {}
 
     @property
@@ -121,6 +127,9 @@ class ConversationDataModule(Configurable, LightningDataModule):
             self._carve_validation(self.val_share)
         elif stage == "fit":
             self._warn_about_leakage()
+        if stage == "fit" and self.trainer is not None and not self.sources["val"]:
+            # Training without validation data is allowed; Lightning warns of an empty loader.
+            self.trainer.limit_val_batches = 0
 
     def training_texts(self) -> "Iterator[str]":
         """Yield the texts of the training dialogues, for a tokenizer to be trained on."""
@@ -140,7 +149,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
             global_batch_size=self.batch_size * world,
         )
         return self._loader(
-            dataset, order, self.batch_size, drop_last=self.drop_last, position=self._position
+            dataset, order, self.batch_size, drop_last=self.drop_last, **self._position
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -163,15 +172,18 @@ class ConversationDataModule(Configurable, LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many batches the run has consumed over all epochs."""
+        """Return how many batches the run has consumed over all epochs, and how many one has."""
         if self.trainer is None:
-            return {"position": self._position}
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
-        return {"position": progress.total.processed}
+            return self._position
+        loop: Any = self.trainer.fit_loop
+        return {
+            "position": loop.epoch_loop.batch_progress.total.processed,
+            "epoch_length": loop.max_batches,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on behind the batches that were consumed."""
-        self._position = state_dict["position"]
+        self._position = state_dict
 
     def _sources(self, stage: str) -> list[ConversationSource]:
         if not self.sources[stage]:
@@ -203,7 +215,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
         )
         processor = self.processor
         on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return DataLoader(
+        return BatchLoader(
             dataset,
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
@@ -211,6 +223,8 @@ class ConversationDataModule(Configurable, LightningDataModule):
             collate_fn=Collator(processor.pad_id, processor.image_size),
             persistent_workers=self.num_workers > 0,
             pin_memory=on_gpu,
+            # Without its own, each new iterator draws from the generator that dropout draws from.
+            generator=torch.Generator().manual_seed(self.seed),
         )
 
     def _carve_validation(self, share: float) -> None:
@@ -254,6 +268,17 @@ class ConversationDataModule(Configurable, LightningDataModule):
             path = Path(trainer.default_root_dir) / f"skipped-{stage}.jsonl"
             self._ledgers[stage] = SkipLedger(path, self.sources[stage])
         return self._ledgers[stage]
+
+
+class BatchLoader(DataLoader[Any]):
+    """A loader that tells Lightning it can resume; the data module keeps its position."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: see ``ConversationDataModule.state_dict``."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing: the loader was made at the right position."""
 
 
 def _as_list(sources: Sources) -> list[ConversationSource]:

@@ -63,8 +63,10 @@ class ConversationDataset(Dataset[list[Example]]):
         samples = slot.samples
         skipped: list[Skipped] = []
         while True:
+            # Outside training, what stands in for another sample must not count twice.
+            counts = self.purpose == "train" or samples == slot.samples
             try:
-                example = self._example(samples, slot.repeated)
+                example = self._example(samples, slot.repeated or not counts)
                 return replace(example, skipped=tuple(skipped))
             except BadSampleError as error:
                 samples = self._without_bad(samples, error, skipped)
@@ -96,6 +98,11 @@ class ConversationDataset(Dataset[list[Example]]):
     def _example(self, samples: tuple[int, ...], repeated: bool) -> Example:
         conversation = join([self._read(index) for index in samples])
         dialogue, answer = conversation.until_answer()
+        if self.purpose == "evaluate" and not answer:
+            raise BadSampleError(
+                f"{conversation.name}: must end with an answer to compare with, got a user turn "
+                f"at the end."
+            )
         reference = Reference(samples[0], dialogue, answer, repeated)
         encoded = None if self.purpose == "predict" else self.processor.encode(conversation)
         if encoded and repeated:
@@ -117,19 +124,26 @@ class ConversationDataset(Dataset[list[Example]]):
         return [other[i % len(other)] for i in range(needed)]
 
     def _choose_donors(self, seed: int) -> NDArray[np.int64]:
-        """For each sample, one that shows another image; needs samples of two images."""
+        """For each sample with images, one that shows none of them."""
         random = np.random.default_rng(seed)
-        groups: dict[tuple[int, ...], list[int]] = {}
+        keys: dict[int, set[int]] = {}
         for index in range(len(self)):
             source, place = self.locate(index)
-            if keys := source.image_keys(place):
-                groups.setdefault(keys, []).append(index)
-        members = list(groups.values())
-        order = random.permutation(len(members))
+            if shown := source.image_keys(place):
+                keys[index] = set(shown)
+        candidates = list(keys)
         donors = np.full(len(self), -1, dtype=np.int64)
-        for position, group in enumerate(order):
-            donor = members[order[position - 1]]
-            donors[members[group]] = random.choice(donor, len(members[group]))
+        for index, own in keys.items():
+            first = int(random.integers(len(candidates)))
+            others = (candidates[(first + i) % len(candidates)] for i in range(len(candidates)))
+            donor = next((other for other in others if own.isdisjoint(keys[other])), None)
+            if donor is None:
+                raise ValueError(
+                    f"ConversationDataset: the probe 'shuffled' must find other images for each "
+                    f"sample, but all samples with images share some with {self._read(index).name}"
+                    f". Leave it out of probes."
+                )
+            donors[index] = donor
         return donors
 
 

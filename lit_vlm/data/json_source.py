@@ -110,7 +110,7 @@ def _scan(path: Path) -> Iterator[tuple[_Place, Any]]:
         first = file.read(4096).lstrip()[:1]
         file.seek(start)
         if first == b"[":
-            yield from _scan_list(_decode(file.read(), path, 0), path, start)
+            yield from _scan_list(_decode(file.read(), path, start), path, start)
             return
         for line, raw in enumerate(file, start=1):
             if raw.strip():
@@ -135,6 +135,7 @@ def _scan_list(text: str, path: Path, start: int) -> Iterator[tuple[_Place, Any]
     while True:
         position = _skip_spaces(text, position)
         if text[position : position + 1] == "]":
+            _check_end(text, position + 1, path)
             return
         try:
             record, end = decode(text, position)
@@ -156,6 +157,15 @@ def _scan_list(text: str, path: Path, start: int) -> Iterator[tuple[_Place, Any]
                 f"neither a comma nor a closing bracket follows."
             )
         position += text[position] == ","
+
+
+def _check_end(text: str, position: int, path: Path) -> None:
+    position = _skip_spaces(text, position)
+    if position < len(text):
+        raise BadSampleError(
+            f"{path}:{text.count(chr(10), 0, position) + 1}: nothing must follow the JSON list, "
+            f"got {text[position : position + 30]!r}. Join the lists into one."
+        )
 
 
 def _skip_spaces(text: str, position: int) -> int:

@@ -1,14 +1,15 @@
 """Reading the two forms in which dialogues are stored."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lit_vlm.conversation import ROLES, BadSampleError, Conversation, ImageContent, Role, Turn
 
 _LLAVA_ROLES: dict[str, Role] = {"system": "system", "human": "user", "gpt": "assistant"}
-_LLAVA_MARKER = "<image>"
+_MARKER = "<image>"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def parse_conversation(
@@ -17,9 +18,11 @@ def parse_conversation(
     """Read a sample in LLaVA's ``conversations`` form or in the ``messages`` form.
 
     ``conversations`` holds turns ``{"from": "human" | "gpt" | "system", "value": text}``; each
-    ``<image>`` in a text stands for the next path under ``image`` (one path, or a list).
+    ``<image>`` in a text stands for the next path under ``image`` or ``images`` (one, or a list).
     ``messages`` holds ``{"role": ..., "content": text or list}``, a list mixing
     ``{"type": "text", "text": ...}`` and ``{"type": "image", "path" | "image" | "url": path}``.
+    If the sample has ``images``, ``<image>`` in a text and an image part without a path stand for
+    the next of them.
 
     Args:
         record: the decoded JSON object.
@@ -34,13 +37,17 @@ def parse_conversation(
         raise BadSampleError(
             f"{where}: a sample must be a JSON object, got {type(record).__name__}."
         )
-    sample = str(record.get("id", default_id))
+    sample = default_id if record.get("id") is None else str(record["id"])
     name = f"{where} (sample {sample!r})"
+    images = _NamedImages(record, image_root, name)
     if "conversations" in record:
-        turns = _llava_turns(record, name, image_root)
+        turns = tuple(
+            _llava_turn(turn, images, name)
+            for turn in _list(record["conversations"], "conversations", name)
+        )
     elif "messages" in record:
         turns = tuple(
-            _message_turn(message, name, image_root)
+            _message_turn(message, images, name)
             for message in _list(record["messages"], "messages", name)
         )
     else:
@@ -48,6 +55,7 @@ def parse_conversation(
             f"{name}: must have 'conversations' or 'messages', got the keys "
             f"{', '.join(sorted(map(str, record))) or '(none)'}."
         )
+    images.check_all_shown()
     _check_order(turns, name)
     return Conversation(sample, turns, where)
 
@@ -56,7 +64,7 @@ def image_names(record: Any) -> list[str]:
     """Return the image paths that a sample names, in either form; nothing is checked."""
     if not isinstance(record, Mapping):
         return []
-    named = record.get("image", record.get("images", []))
+    named = _named(record)
     names = [named] if isinstance(named, str) else list(named) if isinstance(named, list) else []
     messages = record.get("messages")
     for message in messages if isinstance(messages, list) else []:
@@ -66,51 +74,71 @@ def image_names(record: Any) -> list[str]:
     return [name for name in names if isinstance(name, str) and name]
 
 
-def _llava_turns(record: Mapping[str, Any], name: str, root: Path) -> tuple[Turn, ...]:
-    paths = record.get("image", record.get("images", []))
-    paths = [paths] if isinstance(paths, str) else _list(paths, "image", name)
-    texts = [
-        (_role(turn, "from", _LLAVA_ROLES, name), _string(turn, "value", name))
-        for turn in _list(record["conversations"], "conversations", name)
-    ]
-    markers = sum(text.count(_LLAVA_MARKER) for _, text in texts)
-    if markers != len(paths):
-        raise BadSampleError(
-            f"{name}: must have one {_LLAVA_MARKER} in its texts for each image, got {markers} "
-            f"markers and {len(paths)} images."
-        )
-    remaining = iter(paths)
-    return tuple(Turn(role, _split_markers(text, remaining, root, name)) for role, text in texts)
+class _NamedImages:
+    """The images under ``image`` or ``images``, handed out to the places that show them."""
+
+    def __init__(self, record: Mapping[str, Any], root: Path, name: str) -> None:
+        named = _named(record)
+        self.paths = [named] if isinstance(named, str) else _list(named, "image", name)
+        self.root = root
+        self.name = name
+        self.shown = 0
+
+    def next(self) -> ImageContent:
+        """Return the next image; beyond the last, count on for the message."""
+        self.shown += 1
+        path = self.paths[self.shown - 1] if self.shown <= len(self.paths) else "missing"
+        return self.at(path)
+
+    def at(self, path: Any) -> ImageContent:
+        """Return the image at a path."""
+        if not isinstance(path, str) or not path:
+            raise BadSampleError(f"{self.name}: an image must be a path, got {path!r}.")
+        return ImageContent(str(self.root / path))
+
+    def split(self, text: str) -> list[str | ImageContent]:
+        """Return a text with images in the places of its markers."""
+        pieces = re.split(f"({_MARKER})", text)
+        return [self.next() if piece == _MARKER else piece for piece in pieces if piece]
+
+    def check_all_shown(self) -> None:
+        """Raise if there are more or fewer places than images."""
+        if self.shown != len(self.paths):
+            raise BadSampleError(
+                f"{self.name}: must have one {_MARKER} in its texts for each image, got "
+                f"{self.shown} markers and {len(self.paths)} images."
+            )
 
 
-def _split_markers(
-    text: str, paths: Iterable[Any], root: Path, name: str
-) -> tuple[str | ImageContent, ...]:
-    content: list[str | ImageContent] = []
-    remaining = iter(paths)
-    for piece in re.split(f"({_LLAVA_MARKER})", text):
-        if piece == _LLAVA_MARKER:
-            content.append(_image(next(remaining), root, name))
-        elif piece:
-            content.append(piece)
-    return tuple(content)
+def _named(record: Mapping[str, Any]) -> Any:
+    named = (record.get(key) for key in ("image", "images"))
+    return next((images for images in named if images is not None), [])
 
 
-def _message_turn(message: Any, name: str, root: Path) -> Turn:
+def _llava_turn(turn: Any, images: _NamedImages, name: str) -> Turn:
+    role = _role(turn, "from", _LLAVA_ROLES, name)
+    return Turn(role, tuple(images.split(_string(turn, "value", name))))
+
+
+def _message_turn(message: Any, images: _NamedImages, name: str) -> Turn:
     role = _role(message, "role", {r: r for r in ROLES}, name)
     content = message.get("content")
     if isinstance(content, str):
-        return Turn(role, (content,) if content else ())
-    parts = [_message_part(part, name, root) for part in _list(content, "content", name)]
-    return Turn(role, tuple(part for part in parts if part != ""))
+        content = [{"type": "text", "text": content}]
+    parts = [_pieces(part, images, name) for part in _list(content, "content", name)]
+    return Turn(role, tuple(piece for pieces in parts for piece in pieces))
 
 
-def _message_part(part: Any, name: str, root: Path) -> str | ImageContent:
+def _pieces(part: Any, images: _NamedImages, name: str) -> list[str | ImageContent]:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text":
-        return _string(part, "text", name)
+        text = _string(part, "text", name)
+        if images.paths:
+            return images.split(text)
+        return [text] if text else []
     if kind == "image":
-        return _image(_path(part), root, name)
+        path = _path(part)
+        return [images.next() if path is None and images.paths else images.at(path)]
     raise BadSampleError(
         f"{name}: each part of a content list must be an object of type 'text' or 'image', got "
         f"{part if isinstance(part, str) else kind!r}."
@@ -121,25 +149,21 @@ def _path(part: Mapping[str, Any]) -> Any:
     return next((part[key] for key in ("path", "image", "url") if key in part), None)
 
 
-def _image(path: Any, root: Path, name: str) -> ImageContent:
-    if not isinstance(path, str) or not path:
-        raise BadSampleError(f"{name}: an image must be a path, got {path!r}.")
-    return ImageContent(str(root / path))
-
-
 def _role(turn: Any, key: str, known: Mapping[str, Role], name: str) -> Role:
     if not isinstance(turn, Mapping):
         raise BadSampleError(f"{name}: a turn must be an object, got {type(turn).__name__}.")
     role = turn.get(key)
-    if role not in known:
+    if not isinstance(role, str) or role not in known:
         raise BadSampleError(f"{name}: {key!r} must be one of {', '.join(known)}, got {role!r}.")
-    return known[cast(str, role)]
+    return known[role]
 
 
 def _string(turn: Mapping[str, Any], key: str, name: str) -> str:
     text = turn.get(key)
     if not isinstance(text, str):
         raise BadSampleError(f"{name}: {key!r} must be a string, got {type(text).__name__}.")
+    if _HALF_PAIR.search(text):
+        raise BadSampleError(f"{name}: {key!r} must be text, got half of a surrogate pair in it.")
     return text
 
 

@@ -95,6 +95,7 @@ class BatchSampler(DistributedSampler[list[Slot]]):
         rank: this rank.
         drop_last: leave the last, shorter batch out.
         position: batches that an earlier run has consumed, counted over all its epochs.
+        epoch_length: batches of that run's epochs; None for those of a whole epoch.
 
     Raises:
         ValueError: if there is not one batch.
@@ -108,6 +109,7 @@ class BatchSampler(DistributedSampler[list[Slot]]):
         rank: int = 0,
         drop_last: bool = False,
         position: int = 0,
+        epoch_length: int | None = None,
     ) -> None:
         self.order = order
         self.batch_size = batch_size
@@ -121,23 +123,29 @@ class BatchSampler(DistributedSampler[list[Slot]]):
                 f"BatchSampler: there must be samples for one batch, got {rows} for "
                 f"{num_replicas} x {batch_size}. Make batch_size smaller or set drop_last: false."
             )
-        self.epoch, self._skip = divmod(position, self._length)
-        self._resumed_epoch = self.epoch
+        self.epoch, self._skip = divmod(position, epoch_length or self._length)
+        self._begun = False
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch, on this rank."""
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order is yielded next."""
-        self.epoch = epoch
+        """Do nothing: each iteration is the next epoch.
+
+        Lightning tells the epoch after worker processes have begun to load it, and counts an epoch
+        that ``max_steps`` ended early as a whole one.
+        """
 
     def __iter__(self) -> Iterator[list[Slot]]:
-        """Yield this rank's batches; those that the resumed epoch has consumed are left out."""
+        """Yield this rank's batches of the first epoch from ``position`` on, then of the next."""
+        if self._begun:
+            self.epoch += 1
+            self._skip = 0
+        self._begun = True
         slots = self.order(self.epoch)
-        skip = self._skip if self.epoch == self._resumed_epoch else 0
         step = self.batch_size * self.num_replicas
-        for start in range(skip * step, self._length * step, step):
+        for start in range(self._skip * step, self._length * step, step):
             rows = slots[start : start + step]
             each = -(-len(rows) // self.num_replicas)
             mine = list(rows[self.rank * each : (self.rank + 1) * each])
