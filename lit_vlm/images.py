@@ -62,7 +62,8 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         # Pillow clips these modes to 255; scale the 16 bits down instead.
         values = np.asarray(image, dtype=np.float64)
-        scaled = values / 257 if values.max(initial=0) > 255 else values
+        has_16_bits = image.mode.startswith("I;16") or values.max(initial=0) > 255
+        scaled = (values / 257).round() if has_16_bits else values
         image = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

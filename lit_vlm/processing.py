@@ -17,6 +17,8 @@ from lit_vlm.prompts.base import PromptFormat
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_GUARDS = ("\n", "0", "=")
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -67,7 +69,8 @@ class Processor:
         self.max_length = max_length
         self.stop_ids = prompt.stop_ids(tokenizer)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self._guard = self._needed_guard()
+        self._guards = self._needed_guards()
+        self._added = {id_: str(word) for id_, word in tokenizer.added_tokens_decoder.items()}
         # The same questions come again and again; a tokenizer call costs as much as a small model.
         self._ids = lru_cache(maxsize=50_000)(self._tokenize)
 
@@ -154,7 +157,9 @@ class Processor:
             if visual:
                 new = [self.pad_id] * self.tokens_per_image
             else:
-                new = list(self._ids(segment.text, segment.kind == "content", bool(ids)))
+                literal = segment.kind == "content"
+                follows = self._follows(ids, is_visual, literal)
+                new = list(self._ids(segment.text, literal, follows))
             ids += new
             labels += new if segment.supervised else [IGNORED] * len(new)
             is_visual += [visual] * len(new)
@@ -181,23 +186,34 @@ class Processor:
             encoded.input_ids[kept], encoded.labels[kept], encoded.is_visual[kept], excess
         )
 
-    def _tokenize(self, text: str, literal: bool, continues: bool) -> tuple[int, ...]:
-        guard = self._guard if continues else ""
-        ids = self.tokenizer(
-            guard + text, add_special_tokens=False, split_special_tokens=literal
-        ).input_ids
-        return tuple(ids[len(self._guard_ids) :] if guard else ids)
+    def _follows(self, ids: list[int], is_visual: list[bool], literal: bool) -> str | None:
+        """Return what the tokenizer must see before the next segment; None at the beginning."""
+        if not ids or (literal and ids == [self.tokenizer.bos_token_id]):
+            return None
+        return "" if literal or is_visual[-1] else self._added.get(ids[-1], "")
 
-    def _needed_guard(self) -> str:
+    def _tokenize(self, text: str, literal: bool, follows: str | None) -> tuple[int, ...]:
+        guards = self._guards if follows == "" else [follows] if follows else []
+        for guard in guards:
+            before = self._plain_ids(guard, literal=False)
+            ids = self._plain_ids(guard + text, literal)
+            if ids[: len(before)] == before:
+                return tuple(ids[len(before) :])
+        return tuple(self._plain_ids(text, literal))
+
+    def _plain_ids(self, text: str, literal: bool) -> list[int]:
+        read = self.tokenizer(text, add_special_tokens=False, split_special_tokens=literal)
+        return list(read.input_ids)
+
+    def _needed_guards(self) -> list[str]:
         # SentencePiece-like tokenizers put a space before whatever they are given; in the middle
-        # of a sequence that space would be one the text does not have.
-        def encode(text: str) -> list[int]:
-            return list(self.tokenizer(text, add_special_tokens=False).input_ids)
-
-        self._guard_ids = encode("\n")
-        together, apart = encode("\na"), self._guard_ids + encode("a")
-        return (
-            "\n"
-            if together != apart and together[: len(self._guard_ids)] == self._guard_ids
-            else ""
-        )
+        # of a sequence that space would be one the text does not have. Several, since some
+        # vocabularies join one of them with what follows.
+        ids = {text: self._plain_ids(text, literal=False) for text in (*_GUARDS, "a")}
+        together = {guard: self._plain_ids(guard + "a", literal=False) for guard in _GUARDS}
+        return [
+            guard
+            for guard in _GUARDS
+            if together[guard] != ids[guard] + ids["a"]
+            and together[guard][: len(ids[guard])] == ids[guard]
+        ]

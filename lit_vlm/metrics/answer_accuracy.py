@@ -1,6 +1,6 @@
 """Exact match of generated answers, each sample counted once."""
 
-import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +19,13 @@ def normalize_answer(text: str) -> str:
         'a red circle'
     """
     words = " ".join(text.lower().split())
-    return re.sub(r"^[^\w]+|[^\w%]+$", "", words)
+    end = len(words)
+    while end and _is_punctuation(words[end - 1]):
+        end -= 1
+    start = 0
+    while start < end and _is_punctuation(words[start]) and not _begins_number(words[start:end]):
+        start += 1
+    return words[start:end]
 
 
 def is_correct(generated: str, answer: str) -> bool:
@@ -70,7 +76,8 @@ class AnswerAccuracy(Metric):
             indices: each sample's place in the data set, not negative.
         """
         scores = [float(is_correct(g, a)) for g, a in zip(generated, answers, strict=True)]
-        self.indices = torch.cat([self.indices, torch.tensor(indices, device=self.device)])
+        places = torch.tensor(indices, dtype=torch.long, device=self.device)
+        self.indices = torch.cat([self.indices, places])
         self.scores = torch.cat([self.scores, torch.tensor(scores, device=self.device)])
 
     def compute(self) -> Tensor:
@@ -81,3 +88,13 @@ class AnswerAccuracy(Metric):
         counted = unique != _NOBODY
         self.num_samples = int(counted.sum())
         return score[counted].mean()
+
+
+def _is_punctuation(character: str) -> bool:
+    # By category, since the vowel signs of many scripts are no "word" characters to `re`.
+    return character in " `" or (unicodedata.category(character)[0] == "P" and character != "%")
+
+
+def _begins_number(text: str) -> bool:
+    digits = text.removeprefix("-").removeprefix(".")
+    return digits[:1].isdigit()

@@ -1,6 +1,8 @@
 """The chat template that came with the language model."""
 
+import re
 from collections.abc import Sequence
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from lit_vlm.conversation import ImageContent, Turn
@@ -42,7 +44,8 @@ class ChatTemplate(PromptFormat):
         self, turns: Sequence[Turn], tokenizer: "PreTrainedTokenizerBase"
     ) -> list[Segment]:
         """Return the segments of a dialogue."""
-        messages = [_message(turn, tokenizer) for turn in turns]
+        words = special_words(tokenizer)
+        messages = [_message(turn, words) for turn in turns]
         segments: list[Segment] = []
         done = ""
         for k, turn in enumerate(turns):
@@ -50,12 +53,13 @@ class ChatTemplate(PromptFormat):
                 continue
             prompt = self._render(messages[:k], tokenizer, prompt=True)
             whole = self._render(messages[: k + 1], tokenizer, prompt=False)
-            segments += _split_images(_rest(prompt, done))
-            answer = _through_end_of_turn(_rest(whole, prompt), turn.text, tokenizer)
+            segments += _split_images(_continuation(prompt, done))
+            answer = _through_end_of_turn(_answer(whole, prompt), turn.text, words)
             segments.append(Segment("markup", answer, supervised=True))
             done = prompt + answer
         if turns and turns[-1].role != "assistant":
-            segments += _split_images(_rest(self._render(messages, tokenizer, prompt=True), done))
+            prompt = self._render(messages, tokenizer, prompt=True)
+            segments += _split_images(_continuation(prompt, done))
         return segments
 
     def stop_ids(self, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -91,8 +95,8 @@ class ChatTemplate(PromptFormat):
             ) from error
 
 
-def _message(turn: Turn, tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
-    for word in (*special_words(tokenizer), _IMAGE_MARK):
+def _message(turn: Turn, words: set[str]) -> dict[str, str]:
+    for word in (*words, _IMAGE_MARK):
         if word in turn.text:
             raise ValueError(
                 f"ChatTemplate: the text of a turn must not hold the special token {word!r}, got "
@@ -104,36 +108,47 @@ def _message(turn: Turn, tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]
     return {"role": turn.role, "content": content}
 
 
-def _rest(whole: str, start: str) -> str:
+def _continuation(whole: str, start: str) -> str:
     if not whole.startswith(start):
         raise ValueError(
-            "ChatTemplate: the template must keep what it wrote when a dialogue goes on, but it "
-            f"changed {start[-60:]!r}. Train on one question per sample, or set the template's "
-            f"variables (such as enable_thinking: false)."
+            f"ChatTemplate: the template must keep what it wrote when a dialogue goes on, but "
+            f"{_difference(start, whole)}. Train on one question per sample, or set a variable of "
+            f"the template that keeps earlier turns."
         )
     return whole[len(start) :]
 
 
-def _through_end_of_turn(answer: str, text: str, tokenizer: "PreTrainedTokenizerBase") -> str:
-    said = answer.find(text.strip())
-    if said < 0:
+def _answer(whole: str, prompt: str) -> str:
+    if not whole.startswith(prompt):
+        raise ValueError(
+            f"ChatTemplate: an answer must follow the template's generation prompt in training as "
+            f"it does in generation, but {_difference(prompt, whole)}. Set the template's "
+            f"variables (such as enable_thinking: false), or use another template."
+        )
+    return whole[len(prompt) :]
+
+
+def _difference(before: str, after: str) -> str:
+    same = len(commonprefix([before, after]))
+    return f"{before[same : same + 60]!r} became {after[same : same + 60]!r}"
+
+
+def _through_end_of_turn(answer: str, text: str, words: set[str]) -> str:
+    # An answer holds no special word (checked before), so it is in one piece.
+    longest_first = sorted(words, key=len, reverse=True)
+    pieces = re.split(f"({'|'.join(map(re.escape, longest_first))})", answer) if words else [answer]
+    said = next((i for i, p in enumerate(pieces) if i % 2 == 0 and text.strip() in p), None)
+    if said is None:
         raise ValueError(
             f"ChatTemplate: the template must write an answer as it is, but {text[:60]!r} became "
             f"{answer[:60]!r}."
         )
-    after = said + len(text.strip())
-    ends = [
-        (place, word)
-        for word in special_words(tokenizer)
-        if (place := answer.find(word, after)) >= 0
-    ]
-    if not ends:
+    if said + 1 == len(pieces):
         raise ValueError(
             f"ChatTemplate: the template must end an answer with a special token, got "
-            f"{answer[after:]!r} after it. The model could not learn to stop."
+            f"{pieces[said][-60:]!r} at its end. The model could not learn to stop."
         )
-    place, word = min(ends)
-    return answer[: place + len(word)]
+    return "".join(pieces[: said + 2])
 
 
 def _split_images(text: str) -> list[Segment]:

@@ -74,8 +74,3 @@ def test_an_exception_leaves_the_state_it_met(
     with pytest.raises(RuntimeError, match="stumbled"):
         fit(tiny_model(), path, tmp_path, LastCheckpoint(100), Stumble(4), max_epochs=3)
     assert step_of(tmp_path / "checkpoints" / "last.ckpt") == 4
-
-
-def test_a_changed_interval_keeps_the_state_of_the_resumed_run() -> None:
-    assert LastCheckpoint(3).state_key == LastCheckpoint(500).state_key
-    assert BestCheckpoint("a").state_key != BestCheckpoint("b").state_key

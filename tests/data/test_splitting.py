@@ -1,0 +1,90 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lit_vlm.conversation import Conversation
+from lit_vlm.data.sources import ConversationSource
+from lit_vlm.data.splitting import hold_out, image_groups, shared_images
+
+
+class _Images(ConversationSource):
+    """Samples of which only the images are known."""
+
+    def __init__(self, keys: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.keys = [tuple(of_sample) for of_sample in keys]
+
+    def prepare(self) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Conversation:
+        return Conversation(str(index), ())
+
+    def image_keys(self, index: int) -> tuple[int, ...]:
+        return self.keys[index]
+
+    def lengths(self) -> NDArray[np.int64]:
+        return np.arange(len(self)) * 10
+
+
+def test_groups_samples_through_shared_images() -> None:
+    source = _Images([[1], [2], [1, 3], [4], [], [3, 5], [], [5], [2]])
+    assert image_groups(source) == [[0, 2, 5, 7], [1, 8], [3], [4], [6]]
+
+
+@settings(deadline=None)
+@given(
+    keys=st.lists(st.lists(st.integers(0, 12), max_size=3), min_size=2, max_size=30),
+    share=st.floats(0.1, 0.9),
+    seed=st.integers(0, 5),
+)
+def test_no_image_is_on_both_sides(keys: list[list[int]], share: float, seed: int) -> None:
+    source = _Images(keys)
+    groups = len(image_groups(source))
+    if not 0 < round(groups * share) < groups:
+        return
+    train, val = hold_out(source, share, seed)
+    assert shared_images(train, val) == 0
+    assert sorted(train.indices + val.indices) == list(range(len(keys)))
+    assert train.indices == sorted(train.indices)
+    assert val.indices == sorted(val.indices)
+    assert len(image_groups(val)) == round(groups * share)
+    again = hold_out(source, share, seed)
+    assert [side.indices for side in again] == [train.indices, val.indices]
+
+
+def test_another_seed_holds_others_out() -> None:
+    source = _Images([[i] for i in range(50)])
+    sides = [hold_out(source, 0.2, seed)[1].indices for seed in (0, 1)]
+    assert sides[0] != sides[1]
+    assert [len(side) for side in sides] == [10, 10]
+
+
+def test_a_side_is_a_source_of_its_own() -> None:
+    source = _Images([[i] for i in range(10)])
+    _, val = hold_out(source, 0.3, seed=0)
+    assert len(val) == 3
+    assert [val[i].id for i in range(3)] == [str(i) for i in val.indices]
+    assert [val.image_keys(i) for i in range(3)] == [(i,) for i in val.indices]
+    assert val.lengths().tolist() == [10 * i for i in val.indices]
+
+
+@pytest.mark.parametrize(
+    ("keys", "share"),
+    [([[1], [1], [1]], 0.5), ([[1], [2]], 0.0), ([[1], [2]], 1.0), ([[1], [2], [3]], 0.1)],
+)
+def test_refuses_to_leave_a_side_empty(keys: list[list[int]], share: float) -> None:
+    message = rf"val must leave images on both sides, got the share {share} of \d groups"
+    with pytest.raises(ValueError, match=message):
+        hold_out(_Images(keys), share, seed=0)
+
+
+def test_counts_images_that_two_sources_share() -> None:
+    assert shared_images(_Images([[1], [1, 2], [3]]), _Images([[2, 2], [3], [4], []])) == 2
