@@ -39,3 +39,22 @@ class RunCheckpoint(ModelCheckpoint):
             # A run that is resumed writes where it wrote before.
             warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")
             super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back the scores and paths; the run's folder may have moved since.
+
+        If the file is not in this run's folder, it is a new run, and there is no score to beat.
+        """
+        folder = Path(str(self.dirpath))
+        if not (folder / f"{self.filename}.ckpt").is_file():
+            return
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {key: here(state_dict[key]) for key in paths if key in state_dict}
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(
+            {**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath}
+        )

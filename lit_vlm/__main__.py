@@ -1,8 +1,10 @@
 """The command line's entrance, which imports nothing heavy until it must."""
 
-import difflib
+import os
 import sys
 from collections.abc import Sequence
+
+from lit_vlm.errors import ConfigError, explain, nearest
 
 COMMANDS = {
     "fit": "train a model, then test it",
@@ -48,13 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     command, *rest = words
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f" Did you mean: {near[0]}?" if near else f" Commands: {', '.join(COMMANDS)}."
-        sys.exit(_failure(f"no command {command!r}.{hint}", 2))
+        hint = nearest(command, COMMANDS)
+        sys.exit(_failure(f"the first word must be a command, got {command!r}.{hint}", 2))
     _run(command, rest, debug)
 
 
 def _run(command: str, words: list[str], debug: bool) -> None:
+    # A config may name the classes of a project in this folder, as `python -m` allows anyway.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         if command == "chat":
             from lit_vlm.chat import chat
@@ -65,12 +69,12 @@ def _run(command: str, words: list[str], debug: bool) -> None:
 
             run(command, words)
     except Exception as error:
-        from lit_vlm.errors import explain
-
         message = None if debug else explain(error)
         if message is None:
             raise
-        sys.exit(_failure(f"{message}\n  (--debug shows where this came from)", 1))
+        code = 2 if isinstance(error, ConfigError) else 1
+        help_hint = f"lit-vlm {command} --help lists the options, " if code == 2 else ""
+        sys.exit(_failure(f"{message}\n  ({help_hint}--debug shows where this came from)", code))
 
 
 def _failure(message: str, code: int) -> int:

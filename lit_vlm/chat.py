@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from lit_vlm.conversation import Conversation, ImageContent, Turn
+from lit_vlm.conversation import BadSampleError, Conversation, ImageContent, Turn
+from lit_vlm.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from lit_vlm.model import VisionLanguageModel
@@ -19,10 +20,11 @@ def chat(words: Sequence[str]) -> None:
         words: what follows ``lit-vlm chat`` on the command line.
 
     Raises:
-        SystemExit: with 2, if an option is wrong.
+        ConfigError: if an option is wrong.
         ValueError: if the checkpoint holds another kind of model.
+        BadSampleError: if an image cannot be read or the question is too long.
     """
-    options = _parser().parse_args(words)
+    options = _read_options(words)
     from lit_vlm.checkpoints import load_model
     from lit_vlm.model import VisionLanguageModel
 
@@ -32,14 +34,14 @@ def chat(words: Sequence[str]) -> None:
             f"chat: the checkpoint must hold a VisionLanguageModel, got {type(model).__name__}."
         )
     model.eval()
-    for name in ("max_new_tokens", "temperature", "top_p"):
+    for name in _RANGES:
         if getattr(options, name) is not None:
             setattr(model, name, getattr(options, name))
-    images = tuple(ImageContent(path) for path in options.image)
+    dialogue = _Dialogue(model, tuple(ImageContent(path) for path in options.image))
     if options.question is not None:
-        print(_Dialogue(model, images).ask(options.question))  # noqa: T201
+        print(dialogue.ask(options.question))  # noqa: T201
     else:
-        _talk(_Dialogue(model, images))
+        _talk(dialogue)
 
 
 class _Dialogue:
@@ -73,12 +75,49 @@ def _talk(dialogue: _Dialogue) -> None:
         if question == "/reset":
             dialogue.turns = ()
             continue
-        print(dialogue.ask(question))  # noqa: T201
+        try:
+            print(dialogue.ask(question))  # noqa: T201
+        except BadSampleError as error:
+            if not dialogue.turns:
+                raise
+            print(f"{error} Try /reset.", file=sys.stderr)  # noqa: T201
+
+
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "max_new_tokens": (lambda value: value >= 1, "at least 1"),
+    "temperature": (lambda value: value >= 0, "0 or more"),
+    "top_p": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+}
+
+
+def _read_options(words: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        known = [name for action in parser._actions for name in action.option_strings]
+        if not unknown[0].startswith("-"):
+            raise ConfigError(
+                f"the question must be one word or in quotes, got {unknown[0]!r} too."
+            )
+        raise ConfigError(f"unknown option {unknown[0]}.{nearest(unknown[0], known)}")
+    if options.ckpt_path is None:
+        raise ConfigError("chat must know a trained model, got none. Give --ckpt_path FILE.")
+    for name, (is_right, wanted) in _RANGES.items():
+        value = getattr(options, name)
+        if value is not None and not is_right(value):
+            raise ConfigError(f"--{name} must be {wanted}, got {value}.")
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
+        raise ConfigError(message.replace("argument ", "", 1))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("lit-vlm chat", allow_abbrev=False, description=chat.__doc__)
-    parser.add_argument("--ckpt_path", required=True, type=Path, help="checkpoint of the model")
+    parser = _Parser("lit-vlm chat", allow_abbrev=False, description=__doc__.partition(": ")[2])
+    parser.add_argument("--ckpt_path", type=Path, help="checkpoint of the model")
     parser.add_argument(
         "--image",
         action="append",

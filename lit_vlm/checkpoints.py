@@ -2,11 +2,14 @@
 
 import importlib
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule
+
+from lit_vlm.errors import root_cause
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -18,20 +21,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(
-            f"ckpt_path must be a checkpoint file, got {file}, which does not exist."
-        )
+        problem = "which is a folder" if file.is_dir() else "which does not exist"
+        raise FileNotFoundError(f"--ckpt_path must be a checkpoint file, got {file}, {problem}.")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise ValueError(
-            f"{file}: must be a whole checkpoint of lit-vlm, but it cannot be read as one: "
-            f"{str(error).splitlines()[0]}"
+            f"{file}: must be a whole checkpoint of lit-vlm, got {_what_it_is(file)}."
         ) from error
     if not isinstance(content, dict) or "_class_path" not in content.get("hyper_parameters", {}):
         raise ValueError(
-            f"{file}: must be a checkpoint of lit-vlm, but it does not say what model it holds. "
-            f"Weights of other projects are read by the parts' pretrained argument."
+            f"{file}: must be a checkpoint of lit-vlm, got one that does not say what model it "
+            f"holds. Weights of other projects are read by the parts' pretrained argument."
         )
     return content
 
@@ -59,14 +60,30 @@ def load_model(path: str | Path) -> LightningModule:
     module, _, name = class_path.rpartition(".")
     try:
         model_class = getattr(importlib.import_module(module), name)
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise ImportError(
             f"{path}: the checkpoint's class {class_path} must be importable, got: {error}. Run "
             f"the command where your project can be imported."
         ) from error
-    model = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    try:
+        model = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except (TypeError, ValueError) as error:
+        if not isinstance(cause := root_cause(error), TypeError):
+            raise
+        raise ValueError(
+            f"{path}: {class_path} must accept the arguments in the checkpoint, but it does not: "
+            f"{cause}. Use the version of the class that wrote it."
+        ) from error
     assert isinstance(model, LightningModule)
     return model
+
+
+def _what_it_is(file: Path) -> str:
+    if not file.stat().st_size:
+        return "an empty file"
+    if not zipfile.is_zipfile(file):
+        return "one that was cut off, or another kind of file"
+    return "one that is damaged, or holds other objects than tensors and numbers"
 
 
 def _config(record: dict[str, Any]) -> dict[str, Any]:

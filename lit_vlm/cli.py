@@ -1,6 +1,5 @@
 """``lit-vlm fit | validate | test | predict``, on top of LightningCLI."""
 
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -11,12 +10,6 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-# The imports of whole families let configs name their classes without a module.
-import lit_vlm.connectors
-import lit_vlm.encoders
-import lit_vlm.fusions
-import lit_vlm.language_models
-import lit_vlm.prompts
 from lit_vlm.callbacks import (
     AnswerReport,
     BestCheckpoint,
@@ -25,15 +18,27 @@ from lit_vlm.callbacks import (
     RNGState,
     TrainableReport,
 )
-from lit_vlm.checkpoints import data_config, model_config, read_checkpoint
-from lit_vlm.config_files import find_config
+from lit_vlm.checkpoints import model_config, read_checkpoint
+from lit_vlm.class_names import known_classes
+from lit_vlm.command_words import NO_MODEL, prepare_words
 from lit_vlm.csv_logger import AppendingCSVLogger
-from lit_vlm.model import VisionLanguageModel  # noqa: F401
+from lit_vlm.errors import ConfigError
 from lit_vlm.parser import FriendlyParser
-from lit_vlm.run_folder import CHECKPOINTS, check_writable, make_room, resolve_checkpoint
+from lit_vlm.run_folder import (
+    CHECKPOINTS,
+    check_output,
+    check_writable,
+    make_room,
+    resolve_checkpoint,
+)
 
-_STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
-_CONVERSATIONS = (".json", ".jsonl")
+_NO_NEWS = (
+    "💡 Tip",
+    "GPU available: False",
+    "TPU available: False",
+    "`Trainer(limit_",
+    "Restoring states from",  # followed by what was restored
+)
 
 
 class LitVLMCLI(LightningCLI):
@@ -77,8 +82,11 @@ class LitVLMCLI(LightningCLI):
             settings["logger"] = AppendingCSVLogger(self.folder) if fit else False
         if self.subcommand != "fit":
             self.save_config_callback = None
+        output = self._output()
+        if output is not None:
+            check_output(output)
         trainer: Any = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, AnswerReport(self._output()))
+        trainer.callbacks.insert(0, AnswerReport(output))
         return trainer
 
     def before_fit(self) -> None:
@@ -126,7 +134,7 @@ class LitVLMCLI(LightningCLI):
 
     def _find_checkpoint(self) -> None:
         if self.asked is None:
-            raise ValueError(f"{self.subcommand} must know a trained model: give --ckpt_path.")
+            raise ConfigError(NO_MODEL.format(self.subcommand))
         path = resolve_checkpoint(self.asked, self.folder)
         read_checkpoint(path)
         self._set_checkpoint(path)
@@ -140,11 +148,13 @@ class LitVLMCLI(LightningCLI):
         path = Path(self.asked)
         return path.parent.parent if path.parent.name == CHECKPOINTS else path.parent
 
-    def _output(self) -> str | None:
+    def _output(self) -> Path | None:
         given = self._get(self.config_init, "output")
-        if given is not None or self.subcommand == "fit" or self.asked is None:
-            return given
-        return str(self.folder / f"predictions-{Path(self.asked).stem}.jsonl")
+        if given is not None:
+            return Path(given)
+        if self.subcommand in ("test", "predict") and self.asked is not None:
+            return self.folder / f"predictions-{Path(self.asked).stem}.jsonl"
+        return None
 
     def _callback(self, kind: type[Any]) -> Any:
         trainer: Any = self.trainer
@@ -175,9 +185,10 @@ def run(command: str, words: list[str]) -> None:
         words: what follows it on the command line.
 
     Raises:
-        SystemExit: with 2, if the command line or a config is wrong.
+        ConfigError: if the command line or a config is wrong.
     """
     _quieten()
+    known_classes()
     # Interpolations in a config are then relative to the file's own keys, not the subcommand's.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     LitVLMCLI(
@@ -200,65 +211,6 @@ def run(command: str, words: list[str]) -> None:
     )
 
 
-def prepare_words(command: str, words: list[str]) -> list[str]:
-    """Resolve config names, and put what a checkpoint knows before what the user says.
-
-    ``--config NAME`` becomes a path. Without a config, ``--ckpt_path`` supplies model and data.
-    ``--data FILE.jsonl`` (or ``.json``) becomes a data module that reads the file.
-    """
-    words = _separate(words)
-    first: list[str] = []
-    has_config = False
-    for i, word in enumerate(words):
-        if word in ("--config", "-c") and i + 1 < len(words):
-            words[i + 1] = find_config(words[i + 1])
-            has_config = True
-    known: dict[str, Any] = {}
-    checkpoint = _value_after("--ckpt_path", words)
-    if not has_config and command != "fit" and checkpoint not in (None, "last", "best"):
-        content = read_checkpoint(str(checkpoint))
-        known["model"] = model_config(content)
-        if data := data_config(content):
-            known["data"] = data
-    file = _value_after("--data", words)
-    if file is not None and file.endswith(_CONVERSATIONS):
-        at = words.index("--data")
-        del words[at : at + 2]
-        known["data"] = _reading(file, known.get("data"), _STAGES[command])
-    if known:
-        first = ["--config", json.dumps(known)]
-    return [*first, *words]
-
-
-def _reading(file: str, data: dict[str, Any] | None, stage: str) -> dict[str, Any]:
-    if not Path(file).is_file():
-        raise FileNotFoundError(
-            f"--data must be a file of conversations, got {file}: no such file."
-        )
-    source = {
-        "class_path": "lit_vlm.data.JSONConversations",
-        "init_args": {"path": file},
-    }
-    data = data or {"class_path": "lit_vlm.data.ConversationDataModule", "init_args": {}}
-    return {**data, "init_args": {**data["init_args"], stage: source}}
-
-
-def _separate(words: list[str]) -> list[str]:
-    """Split ``--config=x`` and the like into two words."""
-    separate: list[str] = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        split = bool(equals) and name in ("--config", "-c", "--ckpt_path", "--data")
-        separate += [name, value] if split else [word]
-    return separate
-
-
-def _value_after(option: str, words: list[str]) -> str | None:
-    if option in words[:-1]:
-        return words[words.index(option) + 1]
-    return None
-
-
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: list(tree) if isinstance(tree, tuple) else tree}
@@ -273,14 +225,20 @@ def _quieten() -> None:
     # Lightning on this torch warns once per data loader, and advertises two of its products.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Frozen parts are in evaluation mode on purpose.
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "Tip: For" not in record.getMessage())
+        logging.getLogger(name).addFilter(_is_news)
+    warnings.formatwarning = _format_warning
 
 
-_ = (
-    lit_vlm.connectors,
-    lit_vlm.encoders,
-    lit_vlm.fusions,
-    lit_vlm.language_models,
-    lit_vlm.prompts,
-)
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NO_NEWS)
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: Any = None
+) -> str:
+    # A warning to the user says where to look itself; others are for developers.
+    place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: "
+    return f"{place}{category.__name__}: {message}\n"

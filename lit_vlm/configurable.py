@@ -70,18 +70,48 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def recorded(self: Any, *args: Any, **kwargs: Any) -> None:
         if "_init_values" not in self.__dict__:  # the outermost class of a hierarchy
-            bound = signature.bind(self, *args, **kwargs)
-            bound.apply_defaults()
-            values = dict(list(bound.arguments.items())[1:])
             where = type(self).__name__
             record = {
-                name: _plain(value, f"{where}.{name}", signature.parameters[name].annotation)
-                for name, value in values.items()
+                name: _plain(value, f"{where}.{name}", _annotation(type(self), name))
+                for name, value in _named_arguments(signature, self, args, kwargs).items()
             }
             object.__setattr__(self, "_init_values", record)
         init(self, *args, **kwargs)
 
     return recorded
+
+
+def _named_arguments(
+    signature: inspect.Signature, made: Any, args: Any, kwargs: Any
+) -> dict[str, Any]:
+    bound = signature.bind(made, *args, **kwargs)
+    bound.apply_defaults()
+    _, *named = bound.arguments.items()
+    arguments: dict[str, Any] = {}
+    for name, value in named:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:  # what a subclass hands on to its base
+            arguments.update(value)
+        elif kind is not inspect.Parameter.VAR_POSITIONAL:
+            arguments[name] = value
+        elif value:
+            raise TypeError(
+                f"{type(made).__name__}: arguments that its constructor does not name must be "
+                f"given by name, got {len(value)} by position. A checkpoint could not be rebuilt."
+            )
+    return arguments
+
+
+def _annotation(cls: type, name: str) -> Any:
+    for base in cls.__mro__:
+        init: Any = base.__dict__.get("__init__", object)
+        parameters = inspect.signature(init).parameters
+        if name in parameters:
+            try:
+                return inspect.signature(init, eval_str=True).parameters[name].annotation
+            except NameError:  # a name for type checkers only
+                return parameters[name].annotation
+    return None
 
 
 def _plain(value: Any, where: str, annotation: Any = None) -> Any:
@@ -93,12 +123,13 @@ def _plain(value: Any, where: str, annotation: Any = None) -> Any:
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return [_plain(item, where) for item in value]
     if isinstance(value, dict):
         return {key: _plain(item, where) for key, item in value.items()}
-    if callable(value) and get_origin(annotation) is collections.abc.Callable:
-        return _Derived(len(get_args(annotation)[0]))
+    for kind in (annotation, *get_args(annotation)):  # Callable[...], or Callable[...] | None
+        if callable(value) and get_origin(kind) is collections.abc.Callable:
+            return _Derived(len(get_args(kind)[0]))
     raise TypeError(
         f"{where}: must be a number, a string, a list, a dictionary or a configurable object, "
         f"got {type(value).__name__}. A checkpoint could not be rebuilt from it."

@@ -53,10 +53,10 @@ def drop_rows_from(path: Path, step: int) -> None:
     """Remove the rows of ``step`` and later from a metrics file, if there is one."""
     if not path.is_file():
         return
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
+    with path.open(newline="", errors="replace") as file:
+        # A killed run may have left half a row, a crashed computer null bytes.
+        reader = csv.DictReader(line.replace("\0", "") for line in file)
         names = reader.fieldnames or []
-        # A killed run may have left half a row.
         kept = [
             row for row in reader if (row.get("step") or "").isdigit() and int(row["step"]) < step
         ]

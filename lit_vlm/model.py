@@ -1,7 +1,6 @@
 """The vision-language model: the one place that names all four parts."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -11,20 +10,18 @@ from lit_vlm.connectors import Connector, MLPConnector
 from lit_vlm.conversation import Conversation
 from lit_vlm.data.collation import Batch, Collator, Example, Reference, TextInputs
 from lit_vlm.encoders import VisionEncoder
+from lit_vlm.evaluation import AnsweringModule
 from lit_vlm.freezing import evaluating, trains
 from lit_vlm.fusions import Fusion, PickLevel
 from lit_vlm.images import Resize
 from lit_vlm.language_models import LanguageModel, TokenLoss
 from lit_vlm.merging import merge_visual_tokens
-from lit_vlm.metrics import AnswerAccuracy
 from lit_vlm.optim import Schedule
-from lit_vlm.predictions import Prediction
 from lit_vlm.processing import Processor
 from lit_vlm.prompts import ChatTemplate, PromptFormat
-from lit_vlm.training import TokenWeightedModule
 
 
-class VisionLanguageModel(TokenWeightedModule):
+class VisionLanguageModel(AnsweringModule):
     """Answer questions about images: an encoder, a fusion, a connector and a language model.
 
     Visual tokens take the places kept for them among the text tokens; the language model learns
@@ -75,7 +72,15 @@ class VisionLanguageModel(TokenWeightedModule):
         top_p: float = 1.0,
         generate_in_validation: bool = True,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, betas, warmup, schedule, min_learning_rate)
+        super().__init__(
+            learning_rate,
+            weight_decay,
+            betas,
+            warmup,
+            schedule,
+            min_learning_rate,
+            generate_in_validation,
+        )
         self.encoder = encoder
         self.fusion = fusion(encoder.dims)
         self.connector = connector(self.fusion.out_dim, language_model.dim)
@@ -86,9 +91,7 @@ class VisionLanguageModel(TokenWeightedModule):
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.top_p = top_p
-        self.generate_in_validation = generate_in_validation
         self._processor: Processor | None = None
-        self._accuracies: dict[str, AnswerAccuracy] = {}
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -179,36 +182,18 @@ class VisionLanguageModel(TokenWeightedModule):
             model.train_tokenizer(texts())
         model.load_checkpoint_state(self.trainer.strategy.broadcast(model.checkpoint_state()))
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Prediction]]:
-        """Log the loss; generate and score answers."""
+    def evaluate(
+        self, batch: Batch, with_loss: bool, with_answers: bool
+    ) -> tuple[TokenLoss | None, list[str]]:
+        """Return loss and answers of a batch, whose images are encoded once."""
         visual = self._visual(batch.images)
-        self._log_loss("val", batch, visual)
-        if not self.generate_in_validation:
-            return {"predictions": []}
-        return {"predictions": self._predict(batch, visual, "val/accuracy")}
-
-    def test_step(
-        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> dict[str, list[Prediction]]:
-        """Generate and score answers; log the loss where the images are the samples' own."""
-        visual = self._visual(batch.images)
-        sight = self._sight(dataloader_idx)
-        if sight == "real":
-            self._log_loss("test", batch, visual)
-        name = "test/accuracy" if sight == "real" else f"test/accuracy_{sight}"
-        return {"predictions": self._predict(batch, visual, name)}
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Prediction]]:
-        """Generate answers."""
-        return {"predictions": self._predict(batch, self._visual(batch.images))}
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the accuracy over all ranks."""
-        self._log_accuracies()
-
-    def on_test_epoch_end(self) -> None:
-        """Log the accuracies over all ranks."""
-        self._log_accuracies()
+        loss, answers = None, []
+        if with_loss:
+            inputs = _required(batch.inputs)
+            loss = self._loss(inputs, self._embed(inputs, visual))
+        if with_answers:
+            answers = self._answer(_required(batch.prompts), visual)
+        return loss, answers
 
     def _visual(self, images: Tensor) -> Tensor | None:
         if len(images):
@@ -240,49 +225,6 @@ class VisionLanguageModel(TokenWeightedModule):
             top_p=self.top_p,
         )
         return [self.processor.decode(ids) for ids in new.tolist()]
-
-    def _predict(
-        self, batch: Batch, visual: Tensor | None, metric: str | None = None
-    ) -> list[Prediction]:
-        texts = self._answer(_required(batch.prompts), visual)
-        made = [
-            Prediction.of(reference, text)
-            for reference, text in zip(batch.references, texts, strict=True)
-            if not reference.repeated
-        ]
-        if metric is not None:
-            accuracy = self._accuracies.setdefault(metric, AnswerAccuracy().to(self.device))
-            accuracy.update(
-                [p.generated for p in made], [p.answer or "" for p in made], [p.index for p in made]
-            )
-        return made
-
-    def _log_loss(self, stage: str, batch: Batch, visual: Tensor | None) -> None:
-        inputs = _required(batch.inputs)
-        loss = self._loss(inputs, self._embed(inputs, visual))
-        count = int(loss.num_tokens)
-        mean = loss.total / max(count, 1)
-        self.log(
-            f"{stage}/loss",
-            mean,
-            batch_size=count,
-            sync_dist=True,
-            prog_bar=True,
-            add_dataloader_idx=False,
-        )
-
-    def _log_accuracies(self) -> None:
-        for name, accuracy in self._accuracies.items():
-            self.log(name, accuracy.compute(), prog_bar=True, add_dataloader_idx=False)
-            self.log(f"{name}_samples", float(accuracy.num_samples), add_dataloader_idx=False)
-        self._accuracies = {}
-
-    def _sight(self, dataloader_idx: int) -> str:
-        loaders: Any = self.trainer.test_dataloaders
-        loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
-        return str(
-            getattr(loader.dataset, "sight", "real" if dataloader_idx == 0 else dataloader_idx)
-        )
 
 
 def _required(inputs: TextInputs | None) -> TextInputs:

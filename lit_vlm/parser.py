@@ -1,23 +1,38 @@
 """A command-line parser whose errors say what was wrong and what was near it."""
 
-import difflib
-import importlib
-import inspect
 import re
-import sys
-from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from lightning import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lit_vlm.errors import root_cause
-
-_NOISE = re.compile(
-    r"^\s*(- )?(Does not validate against any|Subtypes|Errors|Given value|Not a valid subclass|"
-    r"Subclass types expect|- a class path|- a dict|a class path \(str\)|"
-    r"Expected a <class 'NoneType'>)"
+from lit_vlm.class_names import (
+    accepted_options,
+    annotation_of,
+    classes_within,
+    derived_options,
+    known_classes,
+    names_in,
+    names_of_kind,
 )
+from lit_vlm.config_files import read_config
+from lit_vlm.errors import ConfigError, nearest, root_cause
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list": "a list",
+    "collections.abc.Sequence": "a list",
+    "dict": "a dictionary",
+}
+_TOP: dict[str, type] = {
+    "model": LightningModule,
+    "data": LightningDataModule,
+    "trainer.callbacks": Callback,
+}
 
 
 class FriendlyParser(LightningArgumentParser):
@@ -29,39 +44,43 @@ class FriendlyParser(LightningArgumentParser):
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the mistake and exit with 2."""
+        """Raise a ``ConfigError`` that names the place and what is accepted there."""
         if not self.exit_on_error:
             super().error(message, ex)
-        keys = re.findall(r'[Pp]arser key "([^"]+)"', message)
-        where = f" at {'.'.join(keys)}" if keys else ""
-        text = self._explain(message, ex)
-        sys.stderr.write(f"lit-vlm: config error{where}: {text}\n")
-        sys.stderr.write("  (COMMAND --help and --print_config show what is accepted)\n")
-        sys.exit(2)
+        place = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', message))
+        where = f"config error at {place}: " if place else "config error: "
+        raise ConfigError(where + self._explain(message, place, ex)) from ex
 
-    def _explain(self, message: str, ex: Exception | None) -> str:
-        if found := re.search(r"Option '([\w.]+)' is not accepted", message):
-            classes = re.findall(r"Problem with given class_path '([^']+)'", message)
-            return _unknown_option(found[1], classes[-1] if classes else None)
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Parse a file; an unknown key without content, which would be ignored, is an error too."""
+        known = {action.dest.partition(".")[0] for action in self._actions}
+        for key in read_config(str(cfg_path)):
+            if str(key).rstrip("+") not in known:
+                file = Path(str(cfg_path)).name
+                raise ConfigError(
+                    f"config error in {file}: unknown key {key!r}.{nearest(str(key), known)}"
+                )
+        return super().parse_path(cfg_path, *args, **kwargs)
+
+    def _explain(self, message: str, place: str, ex: Exception | None) -> str:
+        described = self._wrong_key(message) or _wrong_class(message, place)
+        described = described or _wrong_option(message, place) or _wrong_type(message)
+        if described is None and ex is not None and (cause := root_cause(ex)) is not ex:
+            return str(cause)
+        return described or message
+
+    def _wrong_key(self, message: str) -> str | None:
         if found := re.search(r"does not accept option '([\w.]+)'", message):
-            return f"unknown key {found[1]!r}.{_near(found[1], self._known_keys())}"
+            return f"unknown key {found[1]!r}.{nearest(found[1], self._known_keys())}"
         if found := re.search(r"[Uu]nrecognized arguments?: (\S+)", message):
             name = found[1].lstrip("-").partition("=")[0]
-            return f"unknown option {found[1]!r}.{_near(name, self._known_keys())}"
-        if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
-            return f"no class {found[2]!r} in {found[1]}.{_near(found[2], _classes_in(found[1]))}"
-        if found := re.search(r"Expected a dot import path string: (\S+)", message):
-            return _unknown_class(found[1])
-        if found := re.search(
-            r"Import path (\S+) does not correspond to a subclass of (\w+)", message
-        ):
-            return f"{found[1]} is not a {found[2]}."
-        if found := re.search(r"No module named '([\w.]+)'", message):
-            return f"cannot import {found[1]!r}."
-        if ex is not None and (cause := root_cause(ex)) is not ex:
-            return str(cause)
-        lines = [line for line in message.splitlines() if not _NOISE.match(line)]
-        return "\n".join(lines[:6]) or message
+            if name == found[1]:
+                return f"each value must follow an option (--name value), got {name!r} alone."
+            return f"unknown option --{name}.{nearest(name, self._known_keys())}"
+        if found := re.search(r"the following arguments are required: (.*)", message):
+            missing = [key.rpartition(".")[2] for key in found[1].split(", ")]
+            return f"{' and '.join(missing)} must be given, in a config (--config) or by an option."
+        return None
 
     def _known_keys(self) -> set[str]:
         parsers = [self, *getattr(self, "_subcommand_parsers", {}).values()]
@@ -73,39 +92,77 @@ class FriendlyParser(LightningArgumentParser):
         return keys | {key.partition(".")[2] for key in keys if "." in key}
 
 
-def _unknown_option(option: str, class_path: str | None) -> str:
+def _wrong_class(message: str, place: str) -> str | None:
+    bases = _bases_at(message, place)
+    if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+        return f"there is no {found[2]!r} in {found[1]}.{nearest(found[2], names_in(found[1]))}"
+    if found := re.search(r"No module named '([\w.]+)'", message):
+        return (
+            f"the module {found[1]!r} must be importable from this folder or be installed, got "
+            f"neither.{nearest(found[1], known_classes(), list_all=False)}"
+        )
+    refused = re.search(r"Import path (\S+) does not correspond to a subclass", message)
+    unknown = re.search(r"Expected a dot import path string: (\S+)", message)
+    if refused or (unknown and unknown[1] in known_classes()):
+        name = (refused or unknown)[1]  # type: ignore[index]
+        kind = " or ".join(base.__name__ for base in bases) or "class of the right kind"
+        return f"must be a {kind}, got {name}.{nearest(name, names_of_kind(bases))}"
+    if unknown:
+        hint = nearest(unknown[1], names_of_kind(bases) or known_classes(), list_all=bool(bases))
+        return (
+            f"must be a class of lit-vlm or a dotted path such as my_project.MyClass, got "
+            f"{unknown[1]!r}.{hint}"
+        )
+    return None
+
+
+def _wrong_option(message: str, place: str) -> str | None:
+    found = re.search(r"Option '([\w.]+)' is not accepted", message)
+    if found is None:
+        return None
+    option, owner = found[1], _owner(message)
+    # A class that is given as a factory is named behind the error, other classes before it.
+    factory = re.search(r"class_path[^']*'([\w.]+)'", message[found.end() :].partition("\n")[0])
+    class_path = factory[1] if factory else owner
     if class_path is None:
         return f"unknown option {option!r}."
-    module, _, name = class_path.rpartition(".")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(getattr(importlib.import_module(module), name), fail_untyped=False)
-    known = {a.dest.split(".")[0] for a in parser._actions if a.option_strings} - {"help"}
-    return f"unknown option {option!r} for {class_path}.{_near(option, known)}"
+    derived: list[str] = []
+    if factory and owner:
+        derived = derived_options(class_path, annotation_of(owner, place.rpartition(".")[2]))
+    if option in derived:
+        return f"{option!r} of {class_path} follows from the other parts. Leave it out."
+    options = [name for name in accepted_options(class_path) if name not in derived]
+    return f"unknown option {option!r} for {class_path}.{nearest(option, options)}"
 
 
-def _unknown_class(name: str) -> str:
-    families = (
-        "encoders",
-        "fusions",
-        "connectors",
-        "language_models",
-        "prompts",
-        "data",
-        "callbacks",
+def _wrong_type(message: str) -> str | None:
+    # The last block is about the innermost key; what follows it is about those around it.
+    block = re.split(r'[Pp]arser key "[^"]+":', message)[-1]
+    given = re.search(
+        r"(?:Got value|Given value): (.*?)(?:\. Got value: .*)?$", block, re.MULTILINE
     )
-    known = {n for family in families for n in _classes_in(f"lit_vlm.{family}")}
-    return (
-        f"{name!r} is neither a class of lit-vlm nor a dotted path to one "
-        f"(my_project.MyConnector).{_near(name, known, list_all=False)}"
-    )
+    names = re.findall(r"Expected an? <class '([\w.]+)'>", block)
+    choices = [
+        choice.strip(" '\"")
+        for literal in re.findall(r"Expected an? typing\.Literal\[(.*?)\]", block)
+        for choice in literal.split(",")
+    ]
+    wanted = [_TYPES[name] for name in dict.fromkeys(names) if name in _TYPES]
+    wanted += [f"a list of {n}" for n in re.findall(r"Expected a tuple with (\d+) elem", block)]
+    wanted += [f"one of {', '.join(choices)}"] if choices else []
+    if given is None or not wanted:
+        return None
+    hint = nearest(given[1], choices, list_all=False)
+    return f"must be {' or '.join(wanted)}, got {given[1]!r}.{hint}"
 
 
-def _classes_in(module: str) -> list[str]:
-    return [n for n, o in vars(importlib.import_module(module)).items() if inspect.isclass(o)]
+def _bases_at(message: str, place: str) -> tuple[type, ...]:
+    if place in _TOP:
+        return (_TOP[place],)
+    owner = _owner(message)
+    return classes_within(annotation_of(owner, place.rpartition(".")[2])) if owner else ()
 
 
-def _near(word: str, known: Iterable[str], list_all: bool = True) -> str:
-    options = sorted(known)
-    if found := difflib.get_close_matches(word, options, n=3, cutoff=0.5):
-        return f" Did you mean: {', '.join(found)}?"
-    return f" Accepted: {', '.join(options)}." if list_all and len(options) < 40 else ""
+def _owner(message: str) -> str | None:
+    paths = re.findall(r"Problem with given class_path '([^']+)'", message)
+    return paths[-1] if paths else None

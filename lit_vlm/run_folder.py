@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 CHECKPOINTS = "checkpoints"
-_TRACES = ("config.yaml", "metrics.csv", CHECKPOINTS)
+_TRACES = ("metrics.csv", CHECKPOINTS)  # a run that left neither may be overwritten
 
 
 def make_room(folder: Path) -> Path | None:
@@ -26,8 +26,20 @@ def make_room(folder: Path) -> Path | None:
     return moved
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ``OSError`` with a clear message if a folder cannot be written to."""
+def check_output(file: Path) -> None:
+    """Raise ``OSError``, before anything is computed, if a file cannot be written."""
+    if file.is_dir():
+        raise IsADirectoryError(f"--output must be a file, got the folder {file}.")
+    check_writable(file.parent, "--output FILE")
+
+
+def check_writable(folder: Path, option: str = "--trainer.default_root_dir FOLDER") -> None:
+    """Raise ``OSError`` with a clear message if a folder cannot be written to.
+
+    Args:
+        folder: the folder; it is made if it is missing.
+        option: what chooses another, for the message.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -35,8 +47,8 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OSError(
-            f"the run folder must be writable, got {folder}: {error.strerror}. Choose another by "
-            f"--trainer.default_root_dir."
+            f"the folder for the results must be writable, got {folder} ({error.strerror}). Choose "
+            f"another by {option}."
         ) from error
 
 

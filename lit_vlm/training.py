@@ -63,7 +63,7 @@ class TokenWeightedModule(Part, ABC):
         self._total_steps = math.inf
         self._window: Tensor | None = None
         self._reference = torch.ones(())
-        self._since_log = torch.zeros(2)
+        self._since_log = torch.zeros(3)
         self._throughput = Throughput()
 
     @property
@@ -86,7 +86,7 @@ class TokenWeightedModule(Part, ABC):
             self._window = torch.zeros_like(count)
         self._window = self._window + count
         self._throughput.count(len(batch), batch.num_tokens)
-        self._log_training(loss)
+        self._log_training(loss, batch.num_truncated)
         return loss.total / self._reference * self.trainer.accumulate_grad_batches
 
     def on_after_backward(self) -> None:
@@ -148,19 +148,21 @@ class TokenWeightedModule(Part, ABC):
         assert isinstance(reduced, Tensor)
         return reduced
 
-    def _log_training(self, loss: TokenLoss) -> None:
-        sums = torch.stack([loss.total.detach().float(), loss.num_tokens.float()])
+    def _log_training(self, loss: TokenLoss, truncated: int) -> None:
+        cut = torch.tensor(float(truncated), device=self.device)
+        sums = torch.stack([loss.total.detach().float(), loss.num_tokens.float(), cut])
         self._since_log = self._since_log.to(self.device) + sums
         connector = self.trainer._logger_connector
         if not connector.should_update_logs or self.trainer.fit_loop._should_accumulate():
             return
         pace = torch.tensor(self._throughput.read(), device=self.device)
-        loss_sum, tokens, *rates = self._mean_over_ranks(
+        loss_sum, tokens, num_cut, *rates = self._mean_over_ranks(
             torch.cat([self._since_log, pace])
         ).tolist()
-        self._since_log = torch.zeros(2)
+        self._since_log = torch.zeros(3)
         self.log("train/loss", loss_sum / max(tokens, 1), prog_bar=True, batch_size=1)
-        self.log_dict(self._pace(*rates) | self._learning_rates(), batch_size=1)
+        counts = {"train/truncated_samples": num_cut * self.trainer.world_size}
+        self.log_dict(self._pace(*rates) | counts | self._learning_rates(), batch_size=1)
 
     def _pace(
         self, samples: float, tokens: float, seconds: float, waited: float

@@ -27,7 +27,7 @@ COLORS = {"red": (255, 0, 0), "green": (0, 160, 0), "navy blue": (0, 0, 128), "w
 SIDE = 16
 
 
-@pytest.fixture()
+@pytest.fixture
 def pictures(tmp_path: Path) -> dict[str, Path]:
     """One small picture of each colour, by the colour's name."""
     folder = tmp_path / "pictures"
@@ -39,7 +39,7 @@ def pictures(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
-@pytest.fixture()
+@pytest.fixture
 def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
     """Write records as a JSON Lines file and return its path."""
 
@@ -51,7 +51,7 @@ def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture()
+@pytest.fixture
 def color_questions(
     pictures: dict[str, Path], write_jsonl: Callable[..., Path]
 ) -> Callable[[list[bool]], Path]:
@@ -71,7 +71,7 @@ def color_questions(
     return write
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny_model() -> Callable[..., VisionLanguageModel]:
     """Make a model whose forward takes milliseconds; the same weights every time."""
 
@@ -122,7 +122,7 @@ def cli_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def cli() -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Run ``lit-vlm`` in this process: words to exit code, standard output and errors."""
     with _global_state_kept():

@@ -131,8 +131,8 @@ def test_names_the_class_that_was_meant_or_fits(
         ),
         (
             "--model.schedule cosin",
-            "at model.schedule: must be one of cosine, linear, constant, got 'cosin'. Did you mean: "
-            "cosine?",
+            "at model.schedule: must be one of cosine, linear, constant, got 'cosin'. Did you "
+            "mean: cosine?",
         ),
         (
             "--data.probes [shufled]",

@@ -191,7 +191,9 @@ def test_the_learning_rate_follows_warm_up_and_cosine(
     )
     model = tiny_model(learning_rate=1.0, warmup=2, min_learning_rate=0.1)
     trainer_for(tmp_path, Reader(), max_epochs=2).fit(model, data)
-    cosine = [0.1 + 0.9 * (1 + float(torch.cos(torch.tensor(k / 6 * torch.pi)))) / 2 for k in range(6)]
+    cosine = [
+        0.1 + 0.9 * (1 + float(torch.cos(torch.tensor(k / 6 * torch.pi)))) / 2 for k in range(6)
+    ]
     assert_close(rates, [0.5, 1.0, *cosine])
 
 

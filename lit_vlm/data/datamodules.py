@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from lit_vlm.configurable import Configurable
-from lit_vlm.data.collation import Batch, Collator
+from lit_vlm.data.collation import Batch
 from lit_vlm.data.datasets import ConversationDataset, Purpose, Sight
 from lit_vlm.data.ledger import SkipLedger
+from lit_vlm.data.loaders import batch_loader
 from lit_vlm.data.sampling import BatchSampler, Slot, TrainingOrder
 from lit_vlm.data.sources import ConversationSource, Subset
-from lit_vlm.data.splitting import hold_out, shared_images
+from lit_vlm.data.splitting import hold_out, warn_about_shared_images
 from lit_vlm.processing import Processor
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
         if "train" in stages and self.val_share is not None:
             self._carve_validation(self.val_share)
         elif stage == "fit":
-            self._warn_about_leakage()
+            warn_about_shared_images(self.sources["train"], self.sources["val"])
         if stage == "fit" and self.trainer is not None and not self.sources["val"]:
             # Training without validation data is allowed; Lightning warns of an empty loader.
             self.trainer.limit_val_batches = 0
@@ -143,9 +143,9 @@ class ConversationDataModule(Configurable, LightningDataModule):
         order = TrainingOrder(
             len(dataset),
             self.seed,
-            groups=self._groups(dataset) if self.rounds_per_sample > 1 else None,
+            groups=dataset.groups_by_image() if self.rounds_per_sample > 1 else None,
             rounds=self.rounds_per_sample,
-            lengths=self._lengths() if self.group_by_length else None,
+            lengths=dataset.lengths() if self.group_by_length else None,
             global_batch_size=self.batch_size * world,
         )
         return self._loader(
@@ -170,6 +170,16 @@ class ConversationDataModule(Configurable, LightningDataModule):
         if batch.skipped and self.trainer is not None:
             self._ledger().record(batch.skipped)
         return batch
+
+    def teardown(self, stage: str) -> None:
+        """Say how many samples were passed over, and where they are named."""
+        for ledger in self._ledgers.values():
+            if ledger.total:
+                rank_zero_warn(
+                    f"{ledger.total} samples could not be used and others stood in for them; "
+                    f"{ledger.path} names them and why."
+                )
+        self._ledgers = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many batches the run has consumed over all epochs, and how many one has."""
@@ -213,19 +223,8 @@ class ConversationDataModule(Configurable, LightningDataModule):
             trainer.global_rank if trainer else 0,
             **sampling,
         )
-        processor = self.processor
         on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return BatchLoader(
-            dataset,
-            sampler=sampler,
-            batch_size=None,  # the sampler yields whole batches
-            num_workers=self.num_workers,
-            collate_fn=Collator(processor.pad_id, processor.image_size),
-            persistent_workers=self.num_workers > 0,
-            pin_memory=on_gpu,
-            # Without its own, each new iterator draws from the generator that dropout draws from.
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        return batch_loader(dataset, sampler, self.num_workers, self.seed, pin_memory=on_gpu)
 
     def _carve_validation(self, share: float) -> None:
         # The list is built anew from the sources as given, so a second setup changes nothing.
@@ -233,28 +232,6 @@ class ConversationDataModule(Configurable, LightningDataModule):
         parts = [hold_out(source, share, self.seed) for source in given]
         self.sources["train"] = [train for train, _ in parts]
         self.sources["val"] = [val for _, val in parts]
-
-    def _warn_about_leakage(self) -> None:
-        for train in self.sources["train"]:
-            for val in self.sources["val"]:
-                if shared := shared_images(train, val):
-                    rank_zero_warn(
-                        f"{shared} images are in the training and in the validation data; the "
-                        f"validation figures flatter the model. val: 0.05 holds a share of the "
-                        f"training images out."
-                    )
-
-    def _groups(self, dataset: ConversationDataset) -> list[list[int]]:
-        groups: dict[Any, list[int]] = {}
-        for index in range(len(dataset)):
-            source, place = dataset.locate(index)
-            groups.setdefault(source.image_keys(place) or index, []).append(index)
-        return list(groups.values())
-
-    def _lengths(self) -> Any:
-        import numpy as np
-
-        return np.concatenate([source.lengths() for source in self.sources["train"]])
 
     def _ledger(self) -> SkipLedger:
         trainer = self.trainer
@@ -268,17 +245,6 @@ class ConversationDataModule(Configurable, LightningDataModule):
             path = Path(trainer.default_root_dir) / f"skipped-{stage}.jsonl"
             self._ledgers[stage] = SkipLedger(path, self.sources[stage])
         return self._ledgers[stage]
-
-
-class BatchLoader(DataLoader[Any]):
-    """A loader that tells Lightning it can resume; the data module keeps its position."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: see ``ConversationDataModule.state_dict``."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Do nothing: the loader was made at the right position."""
 
 
 def _as_list(sources: Sources) -> list[ConversationSource]:

@@ -54,6 +54,18 @@ class ConversationDataset(Dataset[list[Example]]):
         """Return the rows of a batch."""
         return [self._row(slot) for slot in slots]
 
+    def groups_by_image(self) -> list[list[int]]:
+        """Return samples about the same images together; a text-only one is alone."""
+        groups: dict[tuple[int, ...] | int, list[int]] = {}
+        for index in range(len(self)):
+            source, place = self.locate(index)
+            groups.setdefault(source.image_keys(place) or index, []).append(index)
+        return list(groups.values())
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Return a measure of each sample's text length."""
+        return np.concatenate([source.lengths() for source in self.sources])
+
     def locate(self, index: int) -> tuple[ConversationSource, int]:
         """Return the source of a sample, and the sample's place in it."""
         which = int(np.searchsorted(self._ends, index, side="right"))

@@ -70,12 +70,12 @@ class VisionEncoder(Part, ABC):
 
     def preprocess(self, images: Shaped[Tensor, "B 3 _ _"]) -> Float[Tensor, "B 3 H W"]:
         """Resize (antialiased bicubic) and normalise uint8 images, or floats in [0, 1]."""
-        dtype = self.mean.dtype
+        dtype = torch.promote_types(self.mean.dtype, torch.float32)
         pixels = images.to(dtype) if images.is_floating_point() else images.to(dtype) / 255
         if tuple(pixels.shape[-2:]) != tuple(self.image_size):
             resized = interpolate(pixels, self.image_size, mode="bicubic", antialias=True)
             pixels = resized.clamp(0, 1)
-        return (pixels - self.mean) / self.std
+        return ((pixels - self.mean) / self.std).to(self.mean.dtype)
 
     def forward(self, images: Shaped[Tensor, "B 3 _ _"]) -> VisualFeatures:
         """Encode RGB images, uint8 or float in [0, 1], of any size.

@@ -30,8 +30,9 @@ class TimmEncoder(VisionEncoder):
     Args:
         model_name: timm's name of the architecture, e.g. ``resnet50``; may carry a pretrained tag
             (``vit_base_patch16_224.augreg_in21k``), which also sets the image statistics.
-        pretrained: weights: ``hub`` or another timm name for those that timm downloads, or a
-            local file or folder (``.safetensors``, ``.pth``, ``.bin``); None for random weights.
+        pretrained: weights: ``hub``, or timm's name with another tag, for those that timm
+            downloads, or a local file or folder (``.safetensors``, ``.pth``, ``.bin``), of which
+            timm resamples the positions to ``image_size``; None for random weights.
         layers: layers to read, in this order; negative ones count from the last.
         image_size: side of the square input, in pixels; None for the network's own.
         mean: mean of each channel; None for the network's own.
@@ -68,14 +69,14 @@ class TimmEncoder(VisionEncoder):
         network = _create(model_name, pretrained, image_size, config or {})
         statistics = resolve_model_data_config(network)
         size = image_size or statistics["input_size"][-1]
-        if mean is None and std is None:
-            _warn_about_generic_statistics(network, model_name)
+        if mean is None or std is None:
+            _warn_about_statistics(network, model_name, from_file=_is_local(pretrained))
         super().__init__((size, size), mean or statistics["mean"], std or statistics["std"])
         self._map = LayerMap.of(network, model_name, layers)
         if not pool:
             self._map.cut(network)
         if gradient_checkpointing:
-            network.set_grad_checkpointing(True)
+            _checkpoint_gradients(network, model_name)
         self.network = network
         self.pool = pool
         features = self._try_out()
@@ -107,67 +108,102 @@ class TimmEncoder(VisionEncoder):
     def _try_out(self) -> VisualFeatures:
         # Only a pass knows a network's strides and widths; evaluation mode spares BatchNorm.
         with evaluating(self.network):
-            return self.encode(torch.zeros(1, 3, *self.image_size))
+            try:
+                return self.encode(torch.zeros(1, 3, *self.image_size))
+            except (AssertionError, RuntimeError) as error:
+                raise ValueError(
+                    f"TimmEncoder: image_size must be one that the network takes, got "
+                    f"{self.image_size[0]}: {error}. Choose another, or leave it out."
+                ) from error
 
 
 def _create(
     name: str, pretrained: str | Path | None, image_size: int | None, config: dict[str, Any]
 ) -> Any:
-    from_hub = pretrained is not None and not Path(pretrained).exists()
-    if from_hub and str(pretrained) != "hub":
-        name = str(pretrained)
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
-        hint = f" Near it: {', '.join(near)}." if near else ""
-        raise ValueError(
-            f"TimmEncoder: model_name must be a network that timm knows, got {name!r}.{hint} "
-            f"timm.list_models() names all."
-        )
-    sized: dict[str, Any] = (
-        {"img_size": image_size} if image_size and _takes_image_size(name) else {}
-    )
+    _check_is_known(name)
+    options: dict[str, Any] = {"pretrained": pretrained is not None, "num_classes": 0, **config}
+    from_file = _is_local(pretrained)
+    if from_file:
+        options["pretrained_cfg_overlay"] = {"state_dict": read_weights(str(pretrained))}
+    elif pretrained not in (None, "hub"):
+        name = _same_architecture(name, str(pretrained))
     try:
-        network = timm.create_model(name, pretrained=from_hub, num_classes=0, **sized, **config)
+        network = _build(name, image_size, options)
     except TypeError as error:
         raise ValueError(f"TimmEncoder: config does not fit {name}: {error}.") from error
+    except (AssertionError, KeyError, RuntimeError) as error:
+        weights = f"the weights {str(pretrained)!r} and " if pretrained else ""
+        raise ValueError(
+            f"TimmEncoder: {weights}config={config} must fit {name}, got {error}"
+        ) from error
     except Exception as error:
-        if not from_hub:
+        if from_file or pretrained is None:
             raise
         raise OSError(
             f"TimmEncoder: the weights {name!r} are not on this machine and could not be "
             f"downloaded ({type(error).__name__}). Give a local file as pretrained, or run once "
             f"with a network."
         ) from error
-    if pretrained is not None and not from_hub:
-        _load(network, name, Path(pretrained))
+    network.pretrained_cfg.pop("state_dict", None)
     return network
 
 
-def _load(network: Any, name: str, path: Path) -> None:
-    weights = read_weights(path)
-    heads = {network.pretrained_cfg.get("classifier")}
-    weights = {k: v for k, v in weights.items() if k.rpartition(".")[0] not in heads}
+def _is_local(pretrained: str | Path | None) -> bool:
+    return pretrained not in (None, "hub") and Path(str(pretrained)).exists()
+
+
+def _build(name: str, image_size: int | None, options: dict[str, Any]) -> Any:
+    if image_size is None:
+        return timm.create_model(name, **options)
     try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
+        return timm.create_model(name, **{"img_size": image_size, **options})
+    except TypeError as error:
+        # Networks with position tables fix their size when made; the others take any.
+        if "img_size" not in str(error):
+            raise
+        return timm.create_model(name, **options)
+
+
+def _check_is_known(name: str) -> None:
+    if timm.is_model(name):
+        return
+    near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
+    hint = f" Near it: {', '.join(near)}." if near else ""
+    raise ValueError(
+        f"TimmEncoder: model_name must be a network that timm knows, got {name!r}.{hint} "
+        f"timm.list_models() names all."
+    )
+
+
+def _same_architecture(name: str, pretrained: str) -> str:
+    architecture = name.partition(".")[0]
+    if pretrained.partition(".")[0] != architecture:
         raise ValueError(
-            f"TimmEncoder: the weights in {path} do not fit {name}: {error}"
-        ) from error
+            f"TimmEncoder: pretrained must be 'hub', a file or folder that exists, or a name that "
+            f"timm has for other weights of {architecture}, got {pretrained!r}."
+        )
+    return pretrained
 
 
-def _takes_image_size(name: str) -> bool:
-    # Transformers with position tables fix their size at creation; convolutions take any.
-    family = timm.model_entrypoint(name.split(".")[0]).__module__.rpartition(".")[2]
-    return family.startswith(("vision_transformer", "swin", "deit", "beit", "eva", "vitamin"))
-
-
-def _warn_about_generic_statistics(network: Any, name: str) -> None:
+def _warn_about_statistics(network: Any, name: str, from_file: bool) -> None:
     config = network.pretrained_cfg
-    if config.get("tag") or config.get("hf_hub_id") or config.get("url"):
+    tag = config.get("tag")
+    known = tag or config.get("hf_hub_id") or config.get("url")
+    if known and ("." in name or not from_file):
         return
     warnings.warn(
-        f"TimmEncoder: {name} has no pretrained tag, so timm's generic image statistics are used "
-        f"(mean {config.get('mean')}, std {config.get('std')}). Name a tag ({name}.TAG), or give "
-        f"mean and std, if weights trained with others are loaded.",
+        f"TimmEncoder: {name} has no pretrained tag, so the image statistics of timm's "
+        f"{f'default tag {tag}' if tag else 'default'} are used (mean {config.get('mean')}, std "
+        f"{config.get('std')}). Name a tag ({name}.TAG), or give mean and std, if weights trained "
+        f"with others are loaded.",
         stacklevel=3,
     )
+
+
+def _checkpoint_gradients(network: Any, name: str) -> None:
+    try:
+        network.set_grad_checkpointing(True)
+    except AssertionError as error:
+        raise ValueError(
+            f"TimmEncoder: gradient_checkpointing must be off for {name}, got True: {error}."
+        ) from error

@@ -60,7 +60,7 @@ class LayerMap:
         """Remove everything behind the deepest layer, so that nothing trains unread."""
         network.prune_intermediate_layers(self._indices, prune_norm=True, prune_head=True)
         if self.embeddings and max(self.layers) == 0:
-            network.set_submodule(self.embeddings, nn.Identity())
+            network.set_submodule(self.embeddings, _Unchanged())
 
     def read(
         self, network: Any, pixels: Float[Tensor, "B 3 H W"], run_all: bool
@@ -91,3 +91,10 @@ class LayerMap:
         rows, columns = network.patch_embed.dynamic_feat_size(tuple(pixels.shape[-2:]))
         patches = tokens[:, getattr(network, "num_prefix_tokens", 0) :]
         return rearrange(patches, "b (h w) d -> b d h w", h=rows, w=columns)
+
+
+class _Unchanged(nn.Module):
+    """Stand in for a block: networks give theirs masks and positions beside the tokens."""
+
+    def forward(self, tokens: Tensor, *_: Any, **__: Any) -> Tensor:
+        return tokens

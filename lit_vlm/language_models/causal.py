@@ -9,11 +9,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
 
 from lit_vlm.freezing import evaluating
 from lit_vlm.language_models.base import IGNORED, LanguageModel, TokenLoss
+from lit_vlm.language_models.recomputing import recompute_blocks, recompute_frozen_blocks
 from lit_vlm.language_models.tokenizers import (
     tokenizer_from_state,
     tokenizer_to_state,
@@ -35,7 +42,8 @@ class CausalLanguageModel(LanguageModel):
             ``vocab_size`` among them. Give either this or ``pretrained``.
         tokenizer: hub name or local folder; None takes the one of ``pretrained``, or, for random
             weights, trains a byte-level BPE on the training texts, of at most ``vocab_size``.
-        attention: transformers' implementation: ``sdpa``, ``eager`` or ``flash_attention_2``.
+        attention: transformers' implementation: ``sdpa``, ``eager``, ``flash_attention_2``, ...;
+            None for ``sdpa`` where the family has it, else ``eager``.
         gradient_checkpointing: recompute blocks in the backward pass, to save memory.
 
     Raises:
@@ -52,7 +60,7 @@ class CausalLanguageModel(LanguageModel):
         pretrained: str | Path | None = None,
         config: dict[str, Any] | None = None,
         tokenizer: str | Path | None = None,
-        attention: str = "sdpa",
+        attention: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -79,7 +87,7 @@ class CausalLanguageModel(LanguageModel):
             self.tokenizer = self._fitting(_from_hub(source, AutoTokenizer.from_pretrained))
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_blocks(self.model)
         self.dim: int = self.model.get_input_embeddings().embedding_dim
 
     def rebuild_config(self) -> dict[str, Any]:
@@ -105,10 +113,7 @@ class CausalLanguageModel(LanguageModel):
         """Set the mode; a frozen model still recomputes blocks if it was asked to."""
         super().train(mode)
         if self.frozen and self.gradient_checkpointing:
-            # transformers recomputes in training mode only; dropout sits in the children.
-            for module in self.model.modules():
-                if isinstance(module, GradientCheckpointingLayer):
-                    module.training = True
+            recompute_frozen_blocks(self.model)
         return self
 
     def embed(self, input_ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
@@ -149,7 +154,7 @@ class CausalLanguageModel(LanguageModel):
         sampling: dict[str, Any] = {"do_sample": False}
         if temperature > 0:
             sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
-        with evaluating(self):
+        with evaluating(self), self._no_habits_of_generation():
             return self.model.generate(
                 inputs_embeds=embeddings,
                 attention_mask=attention_mask.long(),
@@ -164,6 +169,16 @@ class CausalLanguageModel(LanguageModel):
             inputs_embeds=embeddings, attention_mask=attention_mask.long(), use_cache=False
         )
         return output.logits
+
+    @contextmanager
+    def _no_habits_of_generation(self) -> Iterator[None]:
+        # Published models come with penalties and sampling of their own, which would join ours.
+        own = self.model.generation_config
+        self.model.generation_config = GenerationConfig()
+        try:
+            yield
+        finally:
+            self.model.generation_config = own
 
     @contextmanager
     def _logits_only_at(self, positions: Bool[Tensor, "B T"]) -> Iterator[None]:
@@ -189,7 +204,7 @@ class CausalLanguageModel(LanguageModel):
         return tokenizer
 
 
-def _from_config(config: dict[str, Any], attention: str) -> Any:
+def _from_config(config: dict[str, Any], attention: str | None) -> Any:
     sizes = dict(config)
     kind = sizes.pop("model_type", None)
     if "vocab_size" not in sizes:
@@ -204,6 +219,11 @@ def _from_config(config: dict[str, Any], attention: str) -> Any:
             f"CausalLanguageModel: config must have a model_type that transformers knows (llama, "
             f"qwen2, gpt2, ...), got {kind!r}."
         ) from error
+    if type(built) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(
+            f"CausalLanguageModel: config must have the model_type of a causal language model "
+            f"(llama, qwen2, gpt2, ...), got {kind!r}."
+        )
     return AutoModelForCausalLM.from_config(built, attn_implementation=attention)
 
 

@@ -1,0 +1,105 @@
+"""The words of a command line, completed by what configs and checkpoints say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lit_vlm.checkpoints import data_config, model_config, read_checkpoint
+from lit_vlm.config_files import find_config, read_config
+from lit_vlm.errors import ConfigError
+
+NO_MODEL = "{} must know a trained model, got none. Give --ckpt_path RUN/checkpoints/best.ckpt."
+_STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
+_CONVERSATIONS = (".json", ".jsonl")
+_SEPARATED = ("--config", "-c", "--ckpt_path", "--data", "--model")
+
+
+def prepare_words(command: str, words: list[str]) -> list[str]:
+    """Resolve config names, and put what a checkpoint knows before what the user says.
+
+    ``--config NAME`` becomes a path. ``--ckpt_path`` supplies model and data to every command but
+    ``fit``, unless a config or the command line names others. ``--data FILE.jsonl`` (or ``.json``)
+    becomes a source that reads the file, in place of the one that the command would read.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        words: what follows it on the command line.
+
+    Raises:
+        ConfigError: if a config cannot be found or read, or a checkpoint must be named.
+        FileNotFoundError: if the checkpoint or the data file is missing.
+        ValueError: if the checkpoint is none of this library's.
+    """
+    words = _separate(words)
+    if "-h" in words or "--help" in words:
+        return words
+    configured = _resolve_configs(words)
+    file = _take_conversations(words)
+    chosen = configured | {word[2:] for word in words if word in ("--model", "--data")}
+    known: dict[str, Any] = {}
+    if command != "fit" and not {"model", "data"} <= chosen:
+        content = _in_checkpoint(command, _last_after("--ckpt_path", words))
+        known = {key: value for key, value in content.items() if key not in chosen}
+    if file is not None:
+        if "data" not in chosen | known.keys():
+            known["data"] = {"class_path": "lit_vlm.data.ConversationDataModule"}
+        words += [f"--data.{_STAGES[command]}", json.dumps(_source(file))]
+    return [*(["--config", json.dumps(known)] if known else []), *words]
+
+
+def _separate(words: list[str]) -> list[str]:
+    """Split ``--config=x`` and the like into two words."""
+    separate: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        separate += [name, value] if equals and name in _SEPARATED else [word]
+    return separate
+
+
+def _resolve_configs(words: list[str]) -> set[str]:
+    """Replace names of configs by their paths; return the keys that they give."""
+    keys: set[str] = set()
+    for place, word in enumerate(words[:-1], start=1):
+        if word in ("--config", "-c"):
+            words[place] = find_config(words[place])
+            content = read_config(words[place])
+            keys |= {key for key, value in content.items() if value is not None}
+    return keys
+
+
+def _take_conversations(words: list[str]) -> str | None:
+    """Remove ``--data FILE`` if a file of dialogues is named, and return the file."""
+    file = _last_after("--data", words)
+    if file is None:
+        return None
+    if not file.endswith(_CONVERSATIONS):
+        if Path(file).is_file():
+            raise ConfigError(f"--data must be a .jsonl or .json file or a class, got {file}.")
+        return None
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"--data must be a file of dialogues, got {file}: no such file.")
+    place = words.index(file) - 1
+    del words[place : place + 2]
+    return file
+
+
+def _in_checkpoint(command: str, path: str | None) -> dict[str, Any]:
+    if path is None:
+        raise ConfigError(NO_MODEL.format(command))
+    if path in ("last", "best"):
+        raise ConfigError(
+            f"--ckpt_path {path} must come with the config of the run, got none. Give --config "
+            f"too, or the path of a checkpoint."
+        )
+    content = read_checkpoint(path)
+    data = data_config(content)
+    return {"model": model_config(content), **({"data": data} if data else {})}
+
+
+def _source(file: str) -> dict[str, Any]:
+    return {"class_path": "lit_vlm.data.JSONConversations", "init_args": {"path": file}}
+
+
+def _last_after(option: str, words: list[str]) -> str | None:
+    values = [value for word, value in zip(words, words[1:], strict=False) if word == option]
+    return values[-1] if values else None

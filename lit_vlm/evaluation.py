@@ -1,0 +1,117 @@
+"""Evaluation by generating answers, with the loss beside them."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from lit_vlm.data.collation import Batch
+from lit_vlm.language_models.base import TokenLoss
+from lit_vlm.metrics import AnswerAccuracy
+from lit_vlm.optim import Schedule
+from lit_vlm.predictions import Prediction
+from lit_vlm.training import TokenWeightedModule
+
+Answers = dict[str, list[Prediction]]
+"""What an evaluation step returns: its predictions, under that name, for callbacks."""
+
+
+class AnsweringModule(TokenWeightedModule, ABC):
+    """A trainable model that answers, whose answers are scored in validation and test.
+
+    Args:
+        learning_rate: see ``TokenWeightedModule``, as for those up to ``min_learning_rate``.
+        weight_decay: see there.
+        betas: see there.
+        warmup: see there.
+        schedule: see there.
+        min_learning_rate: see there.
+        generate_in_validation: also generate answers in validation, and log their accuracy.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+        warmup: int | float,
+        schedule: Schedule,
+        min_learning_rate: float,
+        generate_in_validation: bool,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, betas, warmup, schedule, min_learning_rate)
+        self.generate_in_validation = generate_in_validation
+        self._accuracies: dict[str, AnswerAccuracy] = {}
+
+    @abstractmethod
+    def evaluate(
+        self, batch: Batch, with_loss: bool, with_answers: bool
+    ) -> tuple[TokenLoss | None, list[str]]:
+        """Return the loss of a batch's dialogues, and the answers generated to its prompts."""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Answers:
+        """Log the loss; generate and score answers."""
+        loss, texts = self.evaluate(batch, True, self.generate_in_validation)
+        self._log_loss("val", loss)
+        return self._score(batch, texts, "val/accuracy") if texts else {"predictions": []}
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Answers:
+        """Generate and score answers; log the loss where the images are the samples' own."""
+        sight = self._sight(dataloader_idx)
+        loss, texts = self.evaluate(batch, sight == "real", True)
+        self._log_loss("test", loss)
+        suffix = "" if sight == "real" else f"_{sight}"
+        return self._score(batch, texts, f"test/accuracy{suffix}")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Answers:
+        """Generate answers."""
+        _, texts = self.evaluate(batch, False, True)
+        return {"predictions": _predictions(batch, texts)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracy over all ranks."""
+        self._log_accuracies()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracies over all ranks."""
+        self._log_accuracies()
+
+    def _score(self, batch: Batch, texts: list[str], metric: str) -> Answers:
+        made = _predictions(batch, texts)
+        accuracy = self._accuracies.setdefault(metric, AnswerAccuracy().to(self.device))
+        accuracy.update(
+            [prediction.generated for prediction in made],
+            [prediction.answer or "" for prediction in made],
+            [prediction.index for prediction in made],
+        )
+        return {"predictions": made}
+
+    def _log_loss(self, stage: str, loss: TokenLoss | None) -> None:
+        if loss is None:
+            return
+        tokens = int(loss.num_tokens)
+        self.log(
+            f"{stage}/loss",
+            loss.total / max(tokens, 1),
+            batch_size=tokens,
+            sync_dist=True,
+            prog_bar=True,
+            add_dataloader_idx=False,
+        )
+
+    def _log_accuracies(self) -> None:
+        for name, accuracy in self._accuracies.items():
+            self.log(name, accuracy.compute(), prog_bar=True, add_dataloader_idx=False)
+            self.log(f"{name}_samples", float(accuracy.num_samples), add_dataloader_idx=False)
+        self._accuracies = {}
+
+    def _sight(self, dataloader_idx: int) -> str:
+        loaders: Any = self.trainer.test_dataloaders
+        loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
+        return str(getattr(loader.dataset, "sight", "real" if not dataloader_idx else "other"))
+
+
+def _predictions(batch: Batch, texts: list[str]) -> list[Prediction]:
+    return [
+        Prediction.of(reference, text)
+        for reference, text in zip(batch.references, texts, strict=True)
+        if not reference.repeated
+    ]

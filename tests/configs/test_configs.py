@@ -1,0 +1,62 @@
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_vlm.cli import LitVLMCLI
+from lit_vlm.config_files import CONFIGS
+from lit_vlm.model import VisionLanguageModel
+
+CLI = Callable[..., tuple[int, str, str]]
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[LitVLMCLI]:
+    """What the command line has built, without running it."""
+    made: list[LitVLMCLI] = []
+
+    def keep(cli: LitVLMCLI, subcommand: str) -> None:
+        made.append(cli)
+
+    monkeypatch.setattr(LitVLMCLI, "_run_subcommand", keep)
+    return made
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_builds_its_model_data_and_trainer(
+    cli: CLI, built: list[LitVLMCLI], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = cli("fit", "--config", name)
+    assert code == 0, err
+    model: Any = built[0].model
+    assert isinstance(model, VisionLanguageModel)
+    assert built[0].datamodule is not None
+    assert Path(built[0].trainer.default_root_dir) == Path("runs") / name
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_says_how_to_run_it(name: str) -> None:
+    header = (CONFIGS / f"{name}.yaml").read_text().split("\n\n")[0]
+    assert header.startswith("# ")
+    assert f"lit-vlm fit --config {name}" in header
+
+
+@pytest.mark.slow
+def test_the_debug_config_trains_two_steps_and_tests(
+    cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("easy_vqa")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli("fit", "--config", "debug")
+    assert code == 0, err
+    assert "accuracy" in out
+    run = tmp_path / "runs/debug"
+    with (run / "metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["0", "1", "1", "2"]
+    assert (run / "checkpoints/best.ckpt").is_file()
+    assert len((run / "predictions.jsonl").read_text().splitlines()) == 8

@@ -1,0 +1,404 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from lightning import Trainer
+from lightning.pytorch.cli import instantiate_module
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+from torch.testing import assert_close
+
+from lit_vlm.encoders import TimmEncoder
+from lit_vlm.testing import check_encoder
+
+VIT: dict[str, Any] = {"patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
+SWIN: dict[str, Any] = {
+    "embed_dim": 8,
+    "depths": (1, 1, 1),
+    "num_heads": (1, 1, 1),
+    "window_size": 2,
+}
+HALF = (0.5, 0.5, 0.5)
+
+
+def encoder(
+    name: str = "vit_tiny_patch16_224",
+    layers: Sequence[int] = (-1,),
+    image_size: int = 16,
+    config: dict[str, Any] | None = None,
+    **others: Any,
+) -> TimmEncoder:
+    if config is None and name.startswith("vit_"):
+        config = VIT
+    sizes: dict[str, Any] = {"image_size": image_size, "config": config}
+    return TimmEncoder(name, layers=layers, mean=HALF, std=HALF, **sizes, **others)
+
+
+def some_images(size: int = 16, count: int = 2) -> Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
+
+
+def images_and_levels(network: TimmEncoder, size: int = 16) -> tuple[Tensor, tuple[Tensor, ...]]:
+    images = some_images(size)
+    with torch.no_grad():
+        return images, network.eval()(images).levels
+
+
+@pytest.mark.parametrize("layers", [[-1], [0], [1, 0, -1], [2, 2], [-2]], ids=str)
+def test_contract_with_any_list_of_layers(layers: list[int]) -> None:
+    check_encoder(encoder(layers=layers))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "config"),
+    [
+        ("vit_base_patch16_clip_quickgelu_224", 16, VIT),
+        ("vit_small_patch14_reg4_dinov2", 16, VIT),
+        ("eva02_tiny_patch14_224", 16, VIT),
+        ("vit_base_patch16_siglip_224", 16, VIT),
+        ("test_vit_relpos", 32, {}),
+        ("swin_tiny_patch4_window7_224", 16, SWIN),
+        ("test_resnet", 16, {}),
+        ("test_convnext", 32, {}),
+        ("test_efficientnet", 16, {}),
+        ("test_maxvit", 32, {}),
+    ],
+)
+@pytest.mark.parametrize("layers", [[0], [1, 0, -2]], ids=str)
+def test_contract_of_other_networks(
+    name: str, size: int, config: dict[str, Any], layers: list[int]
+) -> None:
+    check_encoder(encoder(name, layers, size, config))
+
+
+def test_contract_of_vgg() -> None:
+    check_encoder(encoder("vgg11_bn", [3, 1], 16))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_resnet", "test_convnext"])
+def test_contract_with_the_pooled_output(name: str) -> None:
+    check_encoder(encoder(name, [1, -1], 32, pool=True))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"])
+def test_layer_k_of_a_vit_is_what_block_k_puts_out(name: str) -> None:
+    network: Any = timm.create_model(name, img_size=16, num_classes=0, **VIT).eval()
+    entered: list[Tensor] = []
+    left: list[Tensor] = []
+    network.blocks[0].register_forward_pre_hook(lambda _, args: entered.append(args[0]))
+    for block in network.blocks:
+        block.register_forward_hook(lambda _, args, output: left.append(output))
+    ours = encoder(name, [0, 1, 2, 3])
+    ours.network.load_state_dict(network.state_dict(), strict=False)
+
+    images, levels = images_and_levels(ours)
+    with torch.no_grad():
+        network(ours.preprocess(images))
+    for level, tokens in zip(levels, [*entered, *left], strict=True):
+        assert_close(level, tokens[:, network.num_prefix_tokens :])
+
+
+def test_layer_k_of_a_convolutional_network_is_what_stage_k_puts_out() -> None:
+    network: Any = timm.create_model("test_convnext", num_classes=0).eval()
+    left: list[Tensor] = []
+    for module in (network.stem, *network.stages):
+        module.register_forward_hook(lambda _, args, output: left.append(output))
+    depth = len(network.stages)
+    ours = encoder("test_convnext", range(depth + 1), 32)
+    ours.network.load_state_dict(network.state_dict(), strict=False)
+
+    images, levels = images_and_levels(ours, 32)
+    with torch.no_grad():
+        network(ours.preprocess(images))
+    grid = (left[-1].shape[-2], left[-1].shape[-1])
+    assert ours.grid == grid
+    for level, stage in zip(levels, left, strict=True):
+        assert_close(level, adaptive_avg_pool2d(stage, grid).flatten(2).transpose(1, 2))
+
+
+def test_stages_are_averaged_down_to_the_coarsest_that_is_asked_for() -> None:
+    fine = encoder("test_resnet", [1], 32)
+    both = encoder("test_resnet", [1, 2], 32)
+    both.network.load_state_dict(
+        timm.create_model("test_resnet", num_classes=0).state_dict(), strict=False
+    )
+    fine.network.load_state_dict(both.network.state_dict(), strict=False)
+    assert (fine.grid, both.grid) == ((8, 8), (4, 4))
+
+    images, (at_8, *_) = images_and_levels(fine, 32)
+    with torch.no_grad():
+        at_4 = both.eval()(images).levels[0]
+    windows = at_8.reshape(2, 4, 2, 4, 2, -1).mean((2, 4))
+    assert_close(at_4, windows.flatten(1, 2))
+
+
+def test_levels_come_in_the_order_asked_for() -> None:
+    forwards, backwards = encoder(layers=[0, 1, -1]), encoder(layers=[-1, 1, 0, 1])
+    backwards.network.load_state_dict(forwards.network.state_dict())
+    images, (zero, one, last) = images_and_levels(forwards)
+    assert not torch.equal(one, last)
+    with torch.no_grad():
+        levels = backwards.eval()(images).levels
+    for level, expected in zip(levels, (last, one, zero, one), strict=True):
+        assert torch.equal(level, expected)
+
+
+def test_tokens_are_row_major() -> None:
+    network = encoder(layers=[0])
+    assert network.grid == (2, 2)
+    nn.init.zeros_(network.network.pos_embed)
+    images, (before,) = images_and_levels(network)
+    images[:, :, :8, 8:] ^= 255  # the upper right patch
+    with torch.no_grad():
+        (after,) = network(images).levels
+    changed = (before != after).any(-1)
+    assert changed.tolist() == [[False, True, False, False]] * 2
+
+
+@pytest.mark.parametrize("layers", [[-2], [0], [1, 0]], ids=str)
+def test_the_tower_ends_at_the_deepest_layer_read(layers: list[int]) -> None:
+    network = encoder(layers=layers)
+    deepest = max(layer % 4 for layer in layers)
+    assert len(network.network.blocks) == max(deepest, 1)
+    names = {name for name, _ in network.named_parameters()}
+    assert not any("norm." in name and "blocks" not in name for name in names), "the final norm"
+    if deepest == 0:
+        assert not any("blocks" in name for name in names)
+
+
+def test_the_pooled_output_is_the_networks_own() -> None:
+    network: Any = timm.create_model("test_resnet", num_classes=0).eval()
+    ours = encoder("test_resnet", [1], 32, pool=True).eval()
+    ours.network.load_state_dict(network.state_dict())
+    images = some_images(32)
+    with torch.no_grad():
+        pooled = ours(images).pooled
+        assert_close(pooled, network(ours.preprocess(images)))
+
+
+def test_a_frozen_network_keeps_its_batch_statistics_through_training() -> None:
+    eye = encoder("test_resnet", [-1], 32)
+    eye.freeze()
+    head = nn.Linear(eye.dims[0], 1)
+    model = nn.ModuleDict({"encoder": eye, "head": head})
+    before = {name: value.clone() for name, value in eye.state_dict().items()}
+    assert any("running_mean" in name for name in before)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for _ in range(3):
+        model.train()
+        loss: Tensor = head(eye(some_images(32)).levels[0]).mean()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    for name, value in eye.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_an_unfrozen_network_moves_its_batch_statistics() -> None:
+    network = encoder("test_resnet", [-1], 32)
+    statistics = network.network.bn1.running_mean
+    before = statistics.clone()
+    network.train()(some_images(32))
+    assert not torch.equal(statistics, before)
+
+
+def test_making_an_encoder_leaves_batch_statistics_and_mode_alone() -> None:
+    network = encoder("test_resnet", [-1], 32).network
+    assert network.training
+    assert int(network.bn1.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_convnext", "test_resnet"])
+def test_gradient_checkpointing_gives_equal_gradients(name: str) -> None:
+    config = VIT if name.startswith("vit") else {}
+    plain = encoder(name, [1, -1], 32, config)
+    saving = encoder(name, [1, -1], 32, config, gradient_checkpointing=True)
+    saving.network.load_state_dict(plain.network.state_dict())
+    images = some_images(32)
+    recomputed: list[int] = []
+    last = [m for m in saving.network.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    last.register_forward_pre_hook(lambda *_: recomputed.append(1))
+    for network in (plain, saving):
+        levels = network(images).levels
+        torch.autograd.backward(sum((level.square().mean() for level in levels), torch.zeros(())))
+    assert len(recomputed) == 2, "a block must be run again in the backward pass"
+    for (key, one), (_, other) in zip(
+        plain.named_parameters(), saving.named_parameters(), strict=True
+    ):
+        assert_close(one.grad, other.grad, msg=key)
+
+
+def test_refuses_gradient_checkpointing_where_timm_has_none() -> None:
+    with pytest.raises(ValueError, match="gradient_checkpointing must be off for vgg11, got True"):
+        encoder("vgg11", [1], 32, gradient_checkpointing=True)
+
+
+def test_runs_in_bfloat16() -> None:
+    network = encoder(layers=[1, -1])
+    images, exact = images_and_levels(network)
+    with torch.no_grad():
+        rough = network.to(torch.bfloat16)(images).levels
+    for level, expected in zip(rough, exact, strict=True):
+        assert level.dtype == torch.bfloat16
+        assert_close(level.float(), expected, atol=0.1, rtol=0.1)
+
+
+def test_warns_of_generic_statistics_of_an_untagged_name() -> None:
+    with pytest.warns(UserWarning, match="test_mambaout has no pretrained tag"):
+        TimmEncoder("test_mambaout", image_size=32)
+    with pytest.warns(UserWarning, match="give mean and std, if weights"):
+        TimmEncoder("test_mambaout", image_size=32, mean=HALF)
+
+
+def test_warns_of_a_default_tags_statistics_for_local_weights(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, "pth")
+    with pytest.warns(UserWarning, match="vit_tiny_patch16_224 has no .* default tag augreg_in21k"):
+        TimmEncoder("vit_tiny_patch16_224", path, image_size=16, config=VIT)
+    TimmEncoder("vit_tiny_patch16_224.augreg_in21k_ft_in1k", path, image_size=16, config=VIT)
+
+
+def test_takes_the_statistics_of_a_tag() -> None:
+    network = TimmEncoder("vit_base_patch16_clip_224.openai", image_size=16, config=VIT)
+    tagged: Any = timm.create_model("vit_base_patch16_clip_224.openai", **VIT)
+    expected = tagged.pretrained_cfg
+    assert network.mean.flatten().tolist() == pytest.approx(expected["mean"])
+    assert network.std.flatten().tolist() == pytest.approx(expected["std"])
+
+
+def test_says_which_networks_are_near_an_unknown_name() -> None:
+    with pytest.raises(ValueError, match=r"timm knows, got 'resnet5'\. Near it: .*resnet50"):
+        TimmEncoder("resnet5")
+
+
+@pytest.mark.parametrize("layer", [4, -5])
+def test_refuses_a_layer_that_does_not_exist(layer: int) -> None:
+    message = rf"vit_tiny_patch16_224 must be 0 to 3 \(or -1 for 3 and down\), got {layer}"
+    with pytest.raises(ValueError, match=message):
+        encoder(layers=[0, layer])
+
+
+def test_refuses_layer_0_of_a_network_without_a_stem() -> None:
+    with pytest.raises(ValueError, match="vgg11 must be 1 to 6 .* got 0"):
+        encoder("vgg11", [0], 32)
+
+
+def test_refuses_no_layers() -> None:
+    with pytest.raises(ValueError, match="must name at least one layer, got none"):
+        encoder(layers=[])
+
+
+def test_refuses_a_config_that_the_network_does_not_take() -> None:
+    with pytest.raises(ValueError, match="config does not fit test_resnet: .*'depht'"):
+        encoder("test_resnet", config={"depht": 3})
+
+
+def test_refuses_a_config_that_contradicts_itself() -> None:
+    with pytest.raises(
+        ValueError, match="config=.* must fit vit_tiny_patch16_224, got .*divisible"
+    ):
+        encoder(config={**VIT, "num_heads": 3})
+
+
+def test_refuses_a_size_that_the_network_does_not_take() -> None:
+    with pytest.raises(ValueError, match="image_size must be one that the network takes, got 8"):
+        encoder("vgg11", [-1], 8)  # five times halved
+
+
+def saved(folder: Path, kind: str, size: int = 16) -> tuple[Path, nn.Module]:
+    """Save a whole network with its head, as it would be downloaded."""
+    network: Any = timm.create_model("vit_tiny_patch16_224", img_size=size, num_classes=5, **VIT)
+    weights = network.state_dict()
+    files = {"folder": "model.safetensors", "file": "any.safetensors"}
+    if kind in files:
+        save_file(weights, folder / files[kind])
+        return (folder if kind == "folder" else folder / files[kind]), network
+    path = folder / f"weights.{kind.split()[0]}"
+    torch.save({"state_dict": weights} if "wrapped" in kind else weights, path)
+    return path, network
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "pth", "bin", "ckpt wrapped"])
+def test_reads_local_weights(tmp_path: Path, kind: str) -> None:
+    path, network = saved(tmp_path, kind)
+    ours = encoder(layers=[1], pretrained=path)
+    loaded = ours.network.state_dict()
+    expected = network.state_dict()
+    assert "blocks.0.attn.qkv.weight" in loaded
+    for name, value in loaded.items():
+        assert torch.equal(value, expected[name]), name
+    assert "state_dict" not in ours.network.pretrained_cfg, "a second copy of the weights"
+
+
+def test_resamples_the_positions_of_local_weights(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, "pth", size=16)
+    ours = encoder(image_size=32, pretrained=str(path))
+    assert ours.grid == (4, 4)
+    assert ours.network.pos_embed.shape[1] == 1 + 16
+
+
+def test_refuses_weights_of_another_network(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, "pth")
+    with pytest.raises(ValueError, match="weights '.*weights.pth' and .* must fit vit_tiny"):
+        encoder(config={**VIT, "embed_dim": 32}, pretrained=path)
+
+
+def test_refuses_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'hub', a file or folder that exists, .* 'none.pth'"):
+        encoder(pretrained="none.pth")
+
+
+def test_refuses_the_weights_of_another_architecture() -> None:
+    with pytest.raises(ValueError, match="other weights of vit_tiny_patch16_224, got 'resnet18.a1"):
+        encoder(pretrained="resnet18.a1_in1k")
+
+
+@pytest.mark.parametrize("pretrained", ["hub", "test_vit.r160_in1k"])
+def test_says_what_to_do_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrained: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    nowhere = {"cache_dir": str(tmp_path)}
+    with pytest.raises(OSError, match="'test_vit.*' are not on this machine .* Give a local file"):
+        encoder("test_vit", config=nowhere, pretrained=pretrained)
+
+
+def test_is_rebuilt_without_its_files(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, "pth")
+    network = TimmEncoder(
+        "vit_tiny_patch16_224.augreg_in21k",
+        pretrained=path,
+        layers=[-2, 0],
+        image_size=16,
+        config=VIT,
+    )
+    path.unlink()
+    record = network.rebuild_config()
+    assert record["init_args"]["pretrained"] is None
+    again = instantiate_module(TimmEncoder, record["init_args"])
+    again.load_state_dict(network.state_dict())
+    assert again.rebuild_config() == record
+    images, levels = images_and_levels(network)
+    with torch.no_grad():
+        for level, expected in zip(again.eval()(images).levels, levels, strict=True):
+            assert torch.equal(level, expected)
+
+
+def test_a_checkpoint_of_the_encoder_alone_suffices(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, "pth")
+    network = encoder(layers=[1], pretrained=path)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_model_summary=False, enable_progress_bar=False
+    )
+    trainer.strategy.connect(network)
+    path.unlink()
+    for generation in ("first.ckpt", "second.ckpt"):
+        trainer.save_checkpoint(tmp_path / generation)
+        again = TimmEncoder.load_from_checkpoint(tmp_path / generation, weights_only=True)
+        images, levels = images_and_levels(network)
+        with torch.no_grad():
+            assert torch.equal(again.eval()(images).levels[0], levels[0])
+        network = again
+        trainer.strategy.connect(network)

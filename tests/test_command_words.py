@@ -1,0 +1,145 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lit_vlm.command_words import prepare_words
+from lit_vlm.config_files import CONFIGS
+from lit_vlm.errors import ConfigError
+
+
+def known(words: list[str]) -> dict[str, Any]:
+    """Return what was put before the user's own words."""
+    assert words[0] == "--config"
+    content = json.loads(words[1])
+    assert isinstance(content, dict)
+    return content
+
+
+@pytest.fixture
+def checkpoint(finished_run: Path) -> str:
+    return str(finished_run / "checkpoints/best.ckpt")
+
+
+@pytest.mark.parametrize("words", [["--config", "quickstart"], ["-c", "quickstart"]])
+def test_replaces_the_name_of_a_config_by_its_path(words: list[str]) -> None:
+    assert prepare_words("fit", words) == [words[0], str(CONFIGS / "quickstart.yaml")]
+
+
+@pytest.mark.parametrize("word", ["--config=quickstart", "-c=quickstart"])
+def test_accepts_an_equals_sign(word: str) -> None:
+    path = str(CONFIGS / "quickstart.yaml")
+    assert prepare_words("fit", [word]) == [word.partition("=")[0], path]
+
+
+def test_keeps_the_order_of_several_configs(cli_folder: Path) -> None:
+    tiny = str(cli_folder / "tiny.yaml")
+    words = prepare_words("fit", ["--config", "quickstart", "--a=1", "-c", tiny, "--b", "2"])
+    assert words == [
+        "--config", str(CONFIGS / "quickstart.yaml"), "--a=1", "-c", tiny, "--b", "2",
+    ]  # fmt: skip
+
+
+def test_leaves_words_after_other_options_alone() -> None:
+    assert prepare_words("fit", ["--trainer.logger", "quickstart"]) == [
+        "--trainer.logger",
+        "quickstart",
+    ]
+
+
+def test_a_config_without_a_value_is_left_to_the_parser() -> None:
+    assert prepare_words("fit", ["--config"]) == ["--config"]
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+@pytest.mark.parametrize("form", ["--ckpt_path {}", "--ckpt_path={}"])
+def test_a_checkpoint_supplies_model_and_data(checkpoint: str, command: str, form: str) -> None:
+    words = prepare_words(command, form.format(checkpoint).split())
+    assert known(words).keys() == {"model", "data"}
+    assert words[2:] == ["--ckpt_path", checkpoint]
+
+
+def test_fit_takes_model_and_data_from_the_config_alone(checkpoint: str, cli_folder: Path) -> None:
+    words = ["--config", str(cli_folder / "tiny.yaml"), "--ckpt_path", checkpoint]
+    assert prepare_words("fit", words) == words
+
+
+def test_a_config_that_names_model_and_data_replaces_the_checkpoints(
+    checkpoint: str, cli_folder: Path
+) -> None:
+    words = ["--config", str(cli_folder / "tiny.yaml"), "--ckpt_path", checkpoint]
+    assert prepare_words("test", words) == words
+
+
+def test_a_config_without_a_model_leaves_it_to_the_checkpoint(
+    checkpoint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("trainer: {accelerator: cpu}\ndata: EasyVQA\nmodel:\n")
+    words = prepare_words("test", ["--config", str(path), "--ckpt_path", checkpoint])
+    assert known(words).keys() == {"model"}
+
+
+def test_a_model_on_the_command_line_replaces_the_checkpoints(checkpoint: str) -> None:
+    words = prepare_words("test", ["--model", "my.Model", "--ckpt_path", checkpoint])
+    assert known(words).keys() == {"data"}
+
+
+def test_the_last_checkpoint_named_counts(checkpoint: str) -> None:
+    words = prepare_words("test", ["--ckpt_path", "no.ckpt", "--ckpt_path", checkpoint])
+    assert known(words).keys() == {"model", "data"}
+
+
+@pytest.mark.parametrize(
+    ("command", "stage"),
+    [("fit", "train"), ("validate", "val"), ("test", "test"), ("predict", "predict")],
+)
+def test_a_file_of_dialogues_becomes_the_source_of_the_command(
+    checkpoint: str, cli_folder: Path, command: str, stage: str
+) -> None:
+    file = str(cli_folder / "val.jsonl")
+    config = ["--config", str(cli_folder / "tiny.yaml")]
+    words = prepare_words(command, [*config, "--data", file, "--ckpt_path", checkpoint])
+    assert words[:4] == [*config, "--ckpt_path", checkpoint]
+    assert words[4] == f"--data.{stage}"
+    assert json.loads(words[5]) == {
+        "class_path": "lit_vlm.data.JSONConversations",
+        "init_args": {"path": file},
+    }
+
+
+def test_a_file_of_dialogues_needs_no_other_data(cli_folder: Path) -> None:
+    words = prepare_words("fit", ["--model", "my.Model", "--data", str(cli_folder / "val.jsonl")])
+    assert known(words) == {"data": {"class_path": "lit_vlm.data.ConversationDataModule"}}
+    assert "--data.train" in words
+
+
+def test_names_a_file_of_dialogues_that_is_missing() -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"--data must be a file of dialogues, got no\.json:"
+    ):
+        prepare_words("fit", ["--data", "no.json"])
+
+
+def test_refuses_a_file_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.touch()
+    with pytest.raises(ConfigError, match=r"must be a \.jsonl or \.json file or a class, got"):
+        prepare_words("fit", ["--data", str(path)])
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_asks_for_a_trained_model(command: str) -> None:
+    with pytest.raises(ConfigError, match=f"{command} must know a trained model, got none"):
+        prepare_words(command, [])
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_last_and_best_need_the_config_of_the_run(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"--ckpt_path {name} must come with the config"):
+        prepare_words("test", ["--ckpt_path", name])
+
+
+def test_help_needs_no_checkpoint() -> None:
+    assert prepare_words("test", ["--help"]) == ["--help"]
