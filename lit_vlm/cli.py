@@ -40,6 +40,8 @@ _NO_NEWS = (
     "Restoring states from",  # followed by what was restored
 )
 
+_OUTPUTS = {"test": "predictions-{}.jsonl", "predict": "answers-{}.jsonl"}
+
 
 class LitVLMCLI(LightningCLI):
     """LightningCLI with run folders, checkpoints that suffice, and readable errors."""
@@ -152,9 +154,10 @@ class LitVLMCLI(LightningCLI):
         given = self._get(self.config_init, "output")
         if given is not None:
             return Path(given)
-        if self.subcommand in ("test", "predict") and self.asked is not None:
-            return self.folder / f"predictions-{Path(self.asked).stem}.jsonl"
-        return None
+        name = _OUTPUTS.get(str(self.subcommand))
+        if name is None or self.asked is None:
+            return None
+        return self.folder / name.format(Path(self.asked).stem)
 
     def _callback(self, kind: type[Any]) -> Any:
         trainer: Any = self.trainer

@@ -99,8 +99,10 @@ class AnsweringModule(TokenWeightedModule, ABC):
 
     def _log_accuracies(self) -> None:
         for name, accuracy in self._accuracies.items():
-            self.log(name, accuracy.compute(), prog_bar=True, add_dataloader_idx=False)
-            self.log(f"{name}_samples", float(accuracy.num_samples), add_dataloader_idx=False)
+            # The metric is the same on all ranks already; Lightning wants to be told to reduce it.
+            how: dict[str, Any] = {"sync_dist": True, "add_dataloader_idx": False}
+            self.log(name, accuracy.compute(), prog_bar=True, **how)
+            self.log(f"{name}_samples", float(accuracy.num_samples), **how)
         self._accuracies = {}
 
     def _sight(self, dataloader_idx: int) -> str:

@@ -16,9 +16,9 @@ def freeze(module: nn.Module) -> None:
     for parameter in module.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    module.eval()
     # An instance attribute hides the class's method, also from a parent's train().
     module.train = functools.partial(_stay_in_evaluation, module)  # type: ignore[method-assign]
+    module.eval()
 
 
 def unfreeze(module: nn.Module) -> None:

@@ -81,6 +81,14 @@ class VisionLanguageModel(AnsweringModule):
             min_learning_rate,
             generate_in_validation,
         )
+        for name, value, holds, range_ in (
+            ("max_length", max_length, max_length >= 1, "at least 1"),
+            ("max_new_tokens", max_new_tokens, max_new_tokens >= 1, "at least 1"),
+            ("temperature", temperature, temperature >= 0, "0 or more"),
+            ("top_p", top_p, 0 < top_p <= 1, "more than 0 and at most 1"),
+        ):
+            if not holds:
+                raise ValueError(f"VisionLanguageModel: {name} must be {range_}, got {value}.")
         self.encoder = encoder
         self.fusion = fusion(encoder.dims)
         self.connector = connector(self.fusion.out_dim, language_model.dim)

@@ -97,7 +97,8 @@ def tiny_model() -> Callable[..., VisionLanguageModel]:
         )
         model = CausalLanguageModel(config={**config, **(sizes or {})})
         model.train_tokenizer(["color number?", "it is red", "it is navy blue", "green white"])
-        return VisionLanguageModel(eye, model, prompt=Plain(), max_new_tokens=6, **options)
+        options = {"max_new_tokens": 6, **options}
+        return VisionLanguageModel(eye, model, prompt=Plain(), **options)
 
     return make
 

@@ -149,6 +149,22 @@ def test_needs_a_tokenizer(tiny_model: MakeModel) -> None:
         _ = model.processor
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_length": 0}, "max_length must be at least 1, got 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"temperature": -1.0}, "temperature must be 0 or more, got -1.0"),
+        ({"top_p": 0.0}, "top_p must be more than 0 and at most 1, got 0.0"),
+    ],
+)
+def test_rejects_options_out_of_range(
+    tiny_model: MakeModel, option: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_model(**option)
+
+
 def test_a_batch_for_another_stage_is_refused(
     tiny_model: MakeModel, color_questions: MakeData
 ) -> None:

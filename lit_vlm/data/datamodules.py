@@ -54,7 +54,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
     def __init__(
         self,
         train: Sources = None,
-        val: Sources | float = None,
+        val: Sources | float | int = None,
         test: Sources = None,
         predict: Sources = None,
         batch_size: int = 32,
@@ -75,13 +75,18 @@ class ConversationDataModule(Configurable, LightningDataModule):
         for name, value in numbers.items():
             if value is not None and value < 1:
                 raise ValueError(f"ConversationDataModule: {name} must be at least 1, got {value}.")
+        self.val_share = float(val) if isinstance(val, int | float) else None
+        if self.val_share is not None and not 0 < self.val_share < 1:
+            raise ValueError(
+                f"ConversationDataModule: val must be a source, or a share of the training images "
+                f"between 0 and 1, got {val}."
+            )
         self.sources: dict[str, list[ConversationSource]] = {
             "train": _as_list(train),
-            "val": [] if isinstance(val, float) else _as_list(val),
+            "val": [] if isinstance(val, int | float) else _as_list(val),
             "test": _as_list(test),
             "predict": _as_list(predict),
         }
-        self.val_share = val if isinstance(val, float) else None
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers
@@ -199,7 +204,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
         if not self.sources[stage]:
             raise ValueError(
                 f"ConversationDataModule: {stage} must have a source, got none. Give "
-                f"--data.{stage}."
+                f"--data.{stage}, or --data FILE.jsonl."
             )
         return self.sources[stage]
 

@@ -110,9 +110,9 @@ class CausalLanguageModel(LanguageModel):
         self.tokenizer = train_bpe(texts, self.model.get_input_embeddings().num_embeddings)
 
     def train(self, mode: bool = True) -> "CausalLanguageModel":
-        """Set the mode; a frozen model still recomputes blocks if it was asked to."""
+        """Set the mode; frozen blocks still recompute if they were asked to."""
         super().train(mode)
-        if self.frozen and self.gradient_checkpointing:
+        if self.gradient_checkpointing:
             recompute_frozen_blocks(self.model)
         return self
 

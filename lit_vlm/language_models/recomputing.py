@@ -21,9 +21,10 @@ def recompute_blocks(model: Any) -> None:
 
 
 def recompute_frozen_blocks(model: nn.Module) -> None:
-    """Let a frozen model recompute; transformers does so in training mode only."""
+    """Let blocks recompute that do not train; transformers does so in training mode only."""
     for block in _blocks(model):
-        block.training = True
+        if not trains(block):
+            block.training = True
 
 
 def _recompute(block: nn.Module, checkpoint: Any, run: Any, *args: Any) -> Any:

@@ -201,7 +201,7 @@ def test_yields_the_texts_to_train_a_tokenizer_on(color_questions: Write) -> Non
 
 def test_asks_for_a_source() -> None:
     module = _module()
-    message = r"ConversationDataModule: train must have a source, got none\. Give --data\.train\."
+    message = r"ConversationDataModule: train must have a source, got none\. Give --data\.train, or"
     with pytest.raises(ValueError, match=message):
         module.train_dataloader()
 
@@ -219,9 +219,17 @@ def test_refuses_numbers_below_one(name: str) -> None:
         _module(**{name: 0})
 
 
-def test_refuses_unusable_shares(color_questions: Write) -> None:
-    module = _module(train=JSONConversations(color_questions([True] * 4)), val=1.5)
+def test_refuses_a_share_too_small_to_hold_an_image(color_questions: Write) -> None:
+    module = _module(train=JSONConversations(color_questions([True] * 4)), val=0.01)
     with pytest.raises(
-        ValueError, match=r"val must leave images on both sides, got the share 1\.5"
+        ValueError, match=r"val must leave images on both sides, got the share 0\.01"
     ):
         module.setup("fit")
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5, -0.1])
+def test_refuses_a_share_that_leaves_nothing_on_one_side(share: float) -> None:
+    with pytest.raises(
+        ValueError, match=f"a share of the training images between 0 and 1, got {share}"
+    ):
+        ConversationDataModule(val=share)

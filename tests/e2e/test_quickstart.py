@@ -61,7 +61,8 @@ def test_a_run_leaves_its_files_behind(trained: Path) -> None:
     for name in ("checkpoints/last.ckpt", "metrics.csv", "config.yaml", "predictions.jsonl"):
         assert (trained / RUN / name).stat().st_size > 0
     assert (trained / RUN / "curves.png").read_bytes().startswith(b"\x89PNG")
-    rows = [json.loads(line) for line in (trained / RUN / "predictions.jsonl").open()]
+    lines = (trained / RUN / "predictions.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     assert rows[0].keys() == {"id", "images", "question", "answer", "generated", "correct"}
     assert [row["id"] for row in rows] == [f"test-{i}" for i in range(256)]
     assert list(losses(trained / RUN)) == [3, 7, 11]

@@ -22,6 +22,7 @@ SWIN: dict[str, Any] = {
     "num_heads": (1, 1, 1),
     "window_size": 2,
 }
+VGG = {"mlp_ratio": 0.01}
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -76,7 +77,7 @@ def test_contract_of_other_networks(
 
 
 def test_contract_of_vgg() -> None:
-    check_encoder(encoder("vgg11_bn", [3, 1], 16))
+    check_encoder(encoder("vgg11_bn", [3, 1], 16, VGG))
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_resnet", "test_convnext"])
@@ -233,7 +234,7 @@ def test_gradient_checkpointing_gives_equal_gradients(name: str) -> None:
 
 def test_refuses_gradient_checkpointing_where_timm_has_none() -> None:
     with pytest.raises(ValueError, match="gradient_checkpointing must be off for vgg11, got True"):
-        encoder("vgg11", [1], 32, gradient_checkpointing=True)
+        encoder("vgg11", [1], 32, VGG, gradient_checkpointing=True)
 
 
 def test_runs_in_bfloat16() -> None:
@@ -282,7 +283,7 @@ def test_refuses_a_layer_that_does_not_exist(layer: int) -> None:
 
 def test_refuses_layer_0_of_a_network_without_a_stem() -> None:
     with pytest.raises(ValueError, match="vgg11 must be 1 to 6 .* got 0"):
-        encoder("vgg11", [0], 32)
+        encoder("vgg11", [0], 32, VGG)
 
 
 def test_refuses_no_layers() -> None:
@@ -304,7 +305,7 @@ def test_refuses_a_config_that_contradicts_itself() -> None:
 
 def test_refuses_a_size_that_the_network_does_not_take() -> None:
     with pytest.raises(ValueError, match="image_size must be one that the network takes, got 8"):
-        encoder("vgg11", [-1], 8)  # five times halved
+        encoder("vgg11", [-1], 8, VGG)  # five times halved
 
 
 def saved(folder: Path, kind: str, size: int = 16) -> tuple[Path, nn.Module]:

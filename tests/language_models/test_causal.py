@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from lit_vlm.freezing import freeze, unfreeze
 from lit_vlm.language_models import IGNORED, CausalLanguageModel
 from lit_vlm.testing import check_language_model
 
@@ -321,11 +322,14 @@ def test_gradient_checkpointing_gives_equal_gradients(kind: str) -> None:
         assert_close(kept[1][name], gradient, msg=name)
 
 
-def test_a_frozen_model_still_recomputes_blocks() -> None:
+@pytest.mark.parametrize("how", ["alone", "by a parent", "before train"])
+def test_a_frozen_model_still_recomputes_blocks(how: str) -> None:
     plain, saving = model("gpt2"), model("gpt2", gradient_checkpointing=True)
     for made in (plain, saving):
-        made.freeze()
-        nn.ModuleList([made]).train()
+        parent = nn.ModuleList([made])
+        freeze(parent if how == "by a parent" else made)
+        if how != "alone":
+            parent.train()
     assert saved_activations(saving) < saved_activations(plain) / 2
     modes = {type(module): module.training for module in saving.modules()}
     assert modes[nn.Dropout] is False
@@ -339,6 +343,7 @@ def test_a_frozen_model_still_recomputes_blocks() -> None:
     assert embeddings.grad.abs().max() > 0
     assert all(parameter.grad is None for parameter in saving.parameters())
 
+    unfreeze(parent)
     saving.unfreeze().eval()
     assert not any(module.training for module in saving.modules())
 
