@@ -19,7 +19,8 @@ MakeData = Callable[[list[bool]], Path]
 
 
 def first_batch(model: VisionLanguageModel, path: Path, stage: str = "test") -> Batch:
-    data = ConversationDataModule(**{stage: JSONConversations(path)}, batch_size=32, probes=())
+    source: Any = {stage: JSONConversations(path)}
+    data = ConversationDataModule(**source, batch_size=32, probes=())
     data.processor = model.processor
     data.setup(stage)
     loader: Any = getattr(data, f"{stage}_dataloader")()
@@ -91,9 +92,13 @@ def test_several_pictures_stand_where_they_were_put(
 ) -> None:
     model = tiny_model()
     red, white = ImageContent(pictures["red"]), ImageContent(pictures["white"])
+    contents: list[tuple[str | ImageContent, ...]] = [
+        (red, "a", white, "b"),
+        ("a", red, "b", white),
+    ]
     encoded = [
         model.processor.encode_prompt(Conversation("x", (Turn("user", content),)))
-        for content in [(red, "a", white, "b"), ("a", red, "b", white)]
+        for content in contents
     ]
     m = model.processor.tokens_per_image
     assert [sum(e.is_visual) for e in encoded] == [2 * m, 2 * m]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
 from torch.testing import assert_close
 
 from lit_vlm.callbacks import Freeze, LastCheckpoint, RNGState
@@ -119,7 +119,7 @@ def test_one_process_equals_two(
 ) -> None:
     path = color_questions(in_training_order(shown))
     whole = one_step(tiny_model, path, tmp_path, batch_size=8)
-    mp.start_processes(
+    start_processes(
         _rank, (free_port(), tiny_model, path, tmp_path), nprocs=2, start_method="fork"
     )
     for rank in range(2):

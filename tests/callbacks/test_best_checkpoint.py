@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,8 @@ def test_keeps_one_file_with_the_best_figure(
     tmp_path: Path, scores: list[float], mode: str, best_epoch: int
 ) -> None:
     best = BestCheckpoint(mode="max" if mode == "max" else "min")
-    loader: DataLoader[Tensor] = DataLoader(torch.ones(1, 1))
+    rows: Any = torch.ones(1, 1)
+    loader: DataLoader[Tensor] = DataLoader(rows)
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=len(scores),

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,8 @@ def fit(model: LightningModule, freeze: Freeze, folder: Path) -> None:
         default_root_dir=str(folder),
         callbacks=[freeze],
     )
-    trainer.fit(model, DataLoader(torch.randn(8, 2), batch_size=4))
+    rows: Any = torch.randn(8, 2)
+    trainer.fit(model, DataLoader(rows, batch_size=4))
 
 
 def test_a_frozen_part_of_any_module_stands_still_with_its_statistics(tmp_path: Path) -> None:
