@@ -56,7 +56,7 @@ SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 
 
 class Questions(ConversationSource):
-    """Pictures in memory, each with a question of VQA's length and a short answer."""
+    """Pictures in memory, each with a question and a short answer."""
 
     def __init__(self, count: int, size: int) -> None:
         super().__init__()

@@ -119,9 +119,7 @@ def test_one_process_equals_two(
 ) -> None:
     path = color_questions(in_training_order(shown))
     whole = one_step(tiny_model, path, tmp_path, batch_size=8)
-    start_processes(
-        _rank, (free_port(), tiny_model, path, tmp_path), nprocs=2, start_method="fork"
-    )
+    start_processes(_rank, (free_port(), tiny_model, path, tmp_path), nprocs=2, start_method="fork")
     for rank in range(2):
         losses, gradients = torch.load(tmp_path / f"rank{rank}.pt")
         assert_close(losses[0], whole.losses[0], rtol=1e-5, atol=1e-5)

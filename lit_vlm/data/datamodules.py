@@ -14,14 +14,12 @@ from lit_vlm.data.datasets import ConversationDataset, Purpose, Sight
 from lit_vlm.data.ledger import SkipLedger
 from lit_vlm.data.loaders import batch_loader
 from lit_vlm.data.sampling import BatchSampler, Slot, TrainingOrder
-from lit_vlm.data.sources import ConversationSource, Subset
+from lit_vlm.data.sources import ConversationSource, Sources, Subset, as_list
 from lit_vlm.data.splitting import hold_out, warn_about_shared_images
 from lit_vlm.processing import Processor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-Sources = ConversationSource | Sequence[ConversationSource] | None
 
 
 class ConversationDataModule(Configurable, LightningDataModule):
@@ -82,10 +80,10 @@ class ConversationDataModule(Configurable, LightningDataModule):
                 f"between 0 and 1, got {val}."
             )
         self.sources: dict[str, list[ConversationSource]] = {
-            "train": _as_list(train),
-            "val": [] if isinstance(val, int | float) else _as_list(val),
-            "test": _as_list(test),
-            "predict": _as_list(predict),
+            "train": as_list(train),
+            "val": [] if isinstance(val, int | float) else as_list(val),
+            "test": as_list(test),
+            "predict": as_list(predict),
         }
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
@@ -250,9 +248,3 @@ class ConversationDataModule(Configurable, LightningDataModule):
             path = Path(trainer.default_root_dir) / f"skipped-{stage}.jsonl"
             self._ledgers[stage] = SkipLedger(path, self.sources[stage])
         return self._ledgers[stage]
-
-
-def _as_list(sources: Sources) -> list[ConversationSource]:
-    if sources is None:
-        return []
-    return [sources] if isinstance(sources, ConversationSource) else list(sources)

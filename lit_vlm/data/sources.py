@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -113,3 +113,14 @@ class Subset(ConversationSource):
     def lengths(self) -> NDArray[np.int64]:
         """Return a measure of each dialogue's text length."""
         return self.source.lengths()[self.indices]
+
+
+Sources = ConversationSource | Sequence[ConversationSource] | None
+"""What a stage may be given: a source, several, or none."""
+
+
+def as_list(sources: Sources) -> list[ConversationSource]:
+    """Return the sources of a stage as a list."""
+    if sources is None:
+        return []
+    return [sources] if isinstance(sources, ConversationSource) else list(sources)

@@ -79,6 +79,7 @@ def test_commands_parse(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_project.py").write_text(_readme_part())
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_project", raising=False)
     without_training(command, monkeypatch)
     assert "class_path" in capsys.readouterr().out
 

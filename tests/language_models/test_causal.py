@@ -142,6 +142,18 @@ def test_logits_are_computed_at_supervised_positions_only() -> None:
     assert not head._forward_pre_hooks, "the hook must be gone"
 
 
+def test_padding_on_the_left_does_not_count() -> None:
+    made = model().eval()
+    _, embeddings, _, labels = batch(made)
+    embeddings, labels = embeddings[1:, :6], labels[1:, :6]
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    expected = made(embeddings, mask, labels)
+    padded = torch.cat([torch.randn(1, 2, made.dim), embeddings], 1)
+    before = nn.functional.pad(labels, (2, 0), value=IGNORED)
+    loss = made(padded, nn.functional.pad(mask, (2, 0), value=False), before)
+    assert_close(loss.total, expected.total)
+
+
 def test_a_batch_without_a_supervised_token_has_loss_zero_and_gradients() -> None:
     made = model()
     _, embeddings, mask, labels = batch(made)
