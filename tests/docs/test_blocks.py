@@ -3,16 +3,16 @@
 import json
 import re
 import shlex
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from lit_vlm.__main__ import main
 from lit_vlm.data.parsing import parse_conversation
 
+CLI = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -47,41 +47,24 @@ def test_json_blocks_are_samples(text: str) -> None:
     assert conversation.turns[-1].role == "assistant"
 
 
-def without_training(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a command up to the end of its parsing, which exits after printing the config."""
-    monkeypatch.setattr(sys, "argv", ["lit-vlm"])
-    with pytest.raises(SystemExit) as stopped:
-        main([*command, "--print_config"])
-    assert stopped.value.code in (0, None)
-
-
 @pytest.mark.parametrize("text", blocks("yaml"))
-def test_yaml_blocks_are_configs(
-    text: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_yaml_blocks_are_configs(text: str, tmp_path: Path, cli: CLI) -> None:
     (tmp_path / "block.yaml").write_text(text)
-    command = ["fit", "--config", "quickstart", "--config", str(tmp_path / "block.yaml")]
-    without_training(command, monkeypatch)
-    printed = yaml.safe_load(capsys.readouterr().out)
-    assert yaml.safe_load(text).keys() <= printed.keys()
+    files = ("--config", "quickstart", "--config", tmp_path / "block.yaml")
+    code, out, err = cli("fit", *files, "--print_config")
+    assert code == 0, err
+    assert yaml.safe_load(text).keys() <= yaml.safe_load(out).keys()
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_commands_parse(
-    command: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: CLI
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_project.py").write_text(_readme_part())
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "my_project", raising=False)
-    without_training(command, monkeypatch)
-    assert "class_path" in capsys.readouterr().out
+    code, out, err = cli(*command, "--print_config")
+    assert code == 0, err
+    assert "class_path" in out
 
 
 def test_a_part_of_the_readme_passes_its_check() -> None:
