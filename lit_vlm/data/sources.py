@@ -79,7 +79,7 @@ class ConversationSource(Configurable, ABC):
 def image_key(path: str | Path) -> int:
     """Return 63 bits that stand for an image's path."""
     digest = hashlib.blake2b(os.path.abspath(path).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
+    return int.from_bytes(digest, "big") >> 1
 
 
 class Subset(ConversationSource):
