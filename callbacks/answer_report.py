@@ -69,7 +69,7 @@ class AnswerReport(Callback):
         if trainer.is_global_zero:
             path = self.output or Path(trainer.default_root_dir) / "predictions.jsonl"
             write_predictions(path, made)
-            print(f"{len({p.index for p in made}):,} answers are in {path}")  # noqa: T201
+            print(f"{len({p.index for p in made}):,} answers are in {path}")
 
     @rank_zero_only
     def _print_accuracies(self, metrics: dict[str, float]) -> None:

@@ -52,7 +52,7 @@ class RNGState(Callback):
 
 def _get() -> dict[str, Any]:
     version, internal, gauss = random.getstate()
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    kind, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
@@ -69,4 +69,4 @@ def _set(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
     words = keys.cpu().numpy().astype(np.uint32)
-    np.random.set_state((kind, words, int(position), int(has_gauss), cached))  # noqa: NPY002
+    np.random.set_state((kind, words, int(position), int(has_gauss), cached))

@@ -41,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help", "help"):
         listed = "\n".join(f"  {name:<10}{about}" for name, about in COMMANDS.items())
-        print(_USAGE.format(commands=listed), end="")  # noqa: T201
+        print(_USAGE.format(commands=listed), end="")
         return
     if words[0] == "--version":
         from lit_vlm import __version__
 
-        print(f"lit-vlm {__version__}")  # noqa: T201
+        print(f"lit-vlm {__version__}")
         return
     command, *rest = words
     if command not in COMMANDS:
@@ -78,7 +78,7 @@ def _run(command: str, words: list[str], debug: bool) -> None:
 
 
 def _failure(message: str, code: int) -> int:
-    print(f"lit-vlm: {message}", file=sys.stderr)  # noqa: T201
+    print(f"lit-vlm: {message}", file=sys.stderr)
     return code
 
 

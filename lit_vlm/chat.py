@@ -39,7 +39,7 @@ def chat(words: Sequence[str]) -> None:
             setattr(model, name, getattr(options, name))
     dialogue = _Dialogue(model, tuple(ImageContent(path) for path in options.image))
     if options.question is not None:
-        print(dialogue.ask(options.question))  # noqa: T201
+        print(dialogue.ask(options.question))
     else:
         _talk(dialogue)
 
@@ -63,12 +63,12 @@ class _Dialogue:
 
 def _talk(dialogue: _Dialogue) -> None:
     if sys.stdin.isatty():
-        print("Ask; /reset forgets the dialogue, an empty line or Ctrl-D ends it.")  # noqa: T201
+        print("Ask; /reset forgets the dialogue, an empty line or Ctrl-D ends it.")
     while True:
         try:
             question = input("> ").strip()
         except (EOFError, KeyboardInterrupt):
-            print()  # noqa: T201
+            print()
             return
         if not question:
             return
@@ -76,11 +76,11 @@ def _talk(dialogue: _Dialogue) -> None:
             dialogue.turns = ()
             continue
         try:
-            print(dialogue.ask(question))  # noqa: T201
+            print(dialogue.ask(question))
         except BadSampleError as error:
             if not dialogue.turns:
                 raise
-            print(f"{error} Try /reset.", file=sys.stderr)  # noqa: T201
+            print(f"{error} Try /reset.", file=sys.stderr)
 
 
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {

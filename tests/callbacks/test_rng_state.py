@@ -25,7 +25,7 @@ def trainer(tmp_path: Path) -> Trainer:
 
 
 def draw() -> tuple[float, float, float]:
-    return float(torch.rand(())), random.random(), float(np.random.rand())  # noqa: NPY002
+    return float(torch.rand(())), random.random(), float(np.random.rand())
 
 
 def saved(trainer: Trainer) -> dict[str, Any]:
