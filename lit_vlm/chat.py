@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from lit_vlm.conversation import BadSampleError, Conversation, ImageContent, Turn
 from lit_vlm.errors import ConfigError, nearest
+from lit_vlm.generation import GENERATION_OPTIONS, out_of_range
 
 if TYPE_CHECKING:
     from lit_vlm.model import VisionLanguageModel
@@ -34,7 +35,7 @@ def chat(words: Sequence[str]) -> None:
             f"chat: the checkpoint must hold a VisionLanguageModel, got {type(model).__name__}."
         )
     model.eval()
-    for name in _RANGES:
+    for name in GENERATION_OPTIONS:
         if getattr(options, name) is not None:
             setattr(model, name, getattr(options, name))
     dialogue = _Dialogue(model, tuple(ImageContent(path) for path in options.image))
@@ -83,13 +84,6 @@ def _talk(dialogue: _Dialogue) -> None:
             print(f"{error} Try /reset.", file=sys.stderr)
 
 
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "max_new_tokens": (lambda value: value >= 1, "at least 1"),
-    "temperature": (lambda value: value >= 0, "0 or more"),
-    "top_p": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
-}
-
-
 def _read_options(words: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     options, unknown = parser.parse_known_args(words)
@@ -102,10 +96,10 @@ def _read_options(words: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"unknown option {unknown[0]}.{nearest(unknown[0], known)}")
     if options.ckpt_path is None:
         raise ConfigError("chat must know a trained model, got none. Give --ckpt_path FILE.")
-    for name, (is_right, wanted) in _RANGES.items():
+    for name in GENERATION_OPTIONS:
         value = getattr(options, name)
-        if value is not None and not is_right(value):
-            raise ConfigError(f"--{name} must be {wanted}, got {value}.")
+        if value is not None and (problem := out_of_range(name, value)):
+            raise ConfigError(f"--{problem}")
     return options
 
 

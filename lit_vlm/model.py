@@ -13,6 +13,7 @@ from lit_vlm.encoders import VisionEncoder
 from lit_vlm.evaluation import AnsweringModule
 from lit_vlm.freezing import evaluating, trains
 from lit_vlm.fusions import Fusion, PickLevel
+from lit_vlm.generation import out_of_range
 from lit_vlm.images import Resize
 from lit_vlm.language_models import LanguageModel, TokenLoss
 from lit_vlm.merging import merge_visual_tokens
@@ -81,14 +82,14 @@ class VisionLanguageModel(AnsweringModule):
             min_learning_rate,
             generate_in_validation,
         )
-        for name, value, holds, range_ in (
-            ("max_length", max_length, max_length >= 1, "at least 1"),
-            ("max_new_tokens", max_new_tokens, max_new_tokens >= 1, "at least 1"),
-            ("temperature", temperature, temperature >= 0, "0 or more"),
-            ("top_p", top_p, 0 < top_p <= 1, "more than 0 and at most 1"),
-        ):
-            if not holds:
-                raise ValueError(f"VisionLanguageModel: {name} must be {range_}, got {value}.")
+        if max_length < 1:
+            raise ValueError(
+                f"VisionLanguageModel: max_length must be at least 1, got {max_length}."
+            )
+        values = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
+        for name, value in values.items():
+            if problem := out_of_range(name, value):
+                raise ValueError(f"VisionLanguageModel: {problem}")
         self.encoder = encoder
         self.fusion = fusion(encoder.dims)
         self.connector = connector(self.fusion.out_dim, language_model.dim)
