@@ -33,7 +33,7 @@ class VisionLanguageModel(AnsweringModule):
         encoder: images to maps of visual tokens.
         language_model: token embeddings to text.
         connector: made with the widths of the fused map and of the language model.
-        fusion: made with the widths of the encoder's levels.
+        fusion: made with the widths of the levels, encoder by encoder.
         prompt: how a dialogue is written; None for the language model's own chat template.
         resize: how a picture of another shape is brought to the encoder's size: ``pad`` (all of
             it, the rest filled with the encoder's mean colour), ``crop`` or ``stretch``.
@@ -58,7 +58,7 @@ class VisionLanguageModel(AnsweringModule):
         encoder: VisionEncoder,
         language_model: LanguageModel,
         connector: Callable[[int, int], Connector] = MLPConnector,
-        fusion: Callable[[Sequence[int]], Fusion] = PickLevel,
+        fusion: Callable[[Sequence[Sequence[int]]], Fusion] = PickLevel,
         prompt: PromptFormat | None = None,
         resize: Resize = "pad",
         max_length: int = 2048,
@@ -91,7 +91,7 @@ class VisionLanguageModel(AnsweringModule):
             if problem := out_of_range(name, value):
                 raise ValueError(f"VisionLanguageModel: {problem}")
         self.encoder = encoder
-        self.fusion = fusion(encoder.dims)
+        self.fusion = fusion(encoder.dims_by_encoder)
         self.connector = connector(self.fusion.out_dim, language_model.dim)
         self.language_model = language_model
         self.prompt = prompt or ChatTemplate()
@@ -122,7 +122,6 @@ class VisionLanguageModel(AnsweringModule):
                 "one, or train: fit makes one from the training texts and checkpoints keep it."
             )
         if self._processor is None or self._processor.tokenizer is not tokenizer:
-            colour = (self.encoder.mean.flatten() * 255).round().int().tolist()
             patches = self.fusion.num_tokens(self.encoder.num_tokens)
             self._processor = Processor(
                 tokenizer,
@@ -130,7 +129,7 @@ class VisionLanguageModel(AnsweringModule):
                 image_size=self.encoder.image_size,
                 tokens_per_image=self.connector.num_tokens(patches),
                 resize=self.resize,
-                fill=(colour[0], colour[1], colour[2]),
+                fill=self.encoder.fill,
                 max_length=self.max_length,
             )
         return self._processor

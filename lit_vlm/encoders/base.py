@@ -64,6 +64,20 @@ class VisionEncoder(Part, ABC):
         """Number N of visual tokens per image."""
         return self.grid[0] * self.grid[1]
 
+    @property
+    def dims_by_encoder(self) -> tuple[tuple[int, ...], ...]:
+        """Widths of the levels of each encoder, in order; of this one alone, unless it is several.
+
+        Fusions are made with them.
+        """
+        return (self.dims,)
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The mean colour, in 0 to 255: what pads a picture, and what a blank one shows."""
+        red, green, blue = (self.mean.flatten().float() * 255).round().int().tolist()
+        return red, green, blue
+
     @abstractmethod
     def encode(self, pixels: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
         """Encode pixels that are already resized and normalised."""

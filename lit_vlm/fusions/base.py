@@ -10,20 +10,24 @@ from lit_vlm.part import Part
 
 
 class Fusion(Part, ABC):
-    """Make one map of visual tokens out of several.
+    """Make one map of visual tokens out of several: of some layers, of one or several encoders.
 
     Args:
-        in_dims: width of each level, in the order that the encoder returns them.
+        in_dims: widths of the levels, encoder by encoder; ``[[1024, 1024]]`` for two layers of
+            one encoder.
 
     Attributes:
+        in_dims: the same, as tuples.
+        level_dims: width of each level, in the order in which ``forward`` gets them.
         out_dim: width of the fused map.
     """
 
     out_dim: int
 
-    def __init__(self, in_dims: Sequence[int]) -> None:
+    def __init__(self, in_dims: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self.in_dims = tuple(in_dims)
+        self.in_dims = tuple(tuple(dims) for dims in in_dims)
+        self.level_dims = tuple(dim for dims in self.in_dims for dim in dims)
 
     @abstractmethod
     def num_tokens(self, num_patches: int) -> int:
@@ -32,3 +36,10 @@ class Fusion(Part, ABC):
     @abstractmethod
     def forward(self, levels: tuple[Float[Tensor, "B N _"], ...]) -> Float[Tensor, "B M D_out"]:
         """Fuse the levels of one batch."""
+
+    def by_encoder(
+        self, levels: tuple[Float[Tensor, "B N _"], ...]
+    ) -> list[tuple[Float[Tensor, "B N _"], ...]]:
+        """Split levels into those of each encoder."""
+        left = iter(levels)
+        return [tuple(next(left) for _ in dims) for dims in self.in_dims]

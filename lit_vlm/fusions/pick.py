@@ -14,22 +14,22 @@ class PickLevel(Fusion):
     This is what most systems do: LLaVA reads one layer of CLIP, the last but one.
 
     Args:
-        in_dims: width of each level.
-        level: position in the encoder's list of layers, negative from the end.
+        in_dims: widths of the levels, encoder by encoder.
+        level: position among all levels, negative from the end.
 
     Raises:
         ValueError: if there is no such level.
     """
 
-    def __init__(self, in_dims: Sequence[int], level: int = -1) -> None:
+    def __init__(self, in_dims: Sequence[Sequence[int]], level: int = -1) -> None:
         super().__init__(in_dims)
-        if not -len(self.in_dims) <= level < len(self.in_dims):
+        if not -len(self.level_dims) <= level < len(self.level_dims):
             raise ValueError(
-                f"PickLevel: level must name one of the encoder's {len(self.in_dims)} levels, "
+                f"PickLevel: level must name one of the encoder's {len(self.level_dims)} levels, "
                 f"got {level}. Ask the encoder for more layers or pick another level."
             )
         self.level = level
-        self.out_dim = self.in_dims[level]
+        self.out_dim = self.level_dims[level]
 
     def num_tokens(self, num_patches: int) -> int:
         """Return ``num_patches``: nothing is merged."""
