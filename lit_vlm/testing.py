@@ -54,7 +54,9 @@ def check_fusion(fusion: Fusion, num_patches: int) -> None:
         fusion: any fusion.
         num_patches: a number of tokens per level that it accepts.
     """
-    levels = tuple(torch.randn(3, num_patches, dim, requires_grad=True) for dim in fusion.level_dims)
+    levels = tuple(
+        torch.randn(3, num_patches, dim, requires_grad=True) for dim in fusion.level_dims
+    )
     fused = fusion(levels)
     expected = (3, fusion.num_tokens(num_patches), fusion.out_dim)
     assert fused.shape == expected, f"expected shape {expected}, got {tuple(fused.shape)}"

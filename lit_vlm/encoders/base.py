@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -77,6 +78,18 @@ class VisionEncoder(Part, ABC):
         """The mean colour, in 0 to 255: what pads a picture, and what a blank one shows."""
         red, green, blue = (self.mean.flatten().float() * 255).round().int().tolist()
         return red, green, blue
+
+    def rebuild_without_weights(self, **sizes: Any) -> dict[str, Any]:
+        """Return the constructor call of an encoder that has ``pretrained``, naming its sizes.
+
+        Args:
+            sizes: arguments that say what the pretrained weights implied.
+        """
+        record = super().rebuild_config()
+        mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()
+        own = {"pretrained": None, "image_size": self.image_size[0], "mean": mean, "std": std}
+        record["init_args"].update(own, **sizes)
+        return record
 
     @abstractmethod
     def encode(self, pixels: Float[Tensor, "B 3 H W"]) -> VisualFeatures:

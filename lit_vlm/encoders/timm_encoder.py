@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -15,8 +14,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from lit_vlm.encoders.base import VisionEncoder, VisualFeatures
 from lit_vlm.encoders.timm_layers import LayerMap
+from lit_vlm.encoders.timm_network import create_network, is_local
 from lit_vlm.freezing import evaluating
-from lit_vlm.weights import read_weights
 
 
 class TimmEncoder(VisionEncoder):
@@ -66,11 +65,11 @@ class TimmEncoder(VisionEncoder):
         pool: bool = False,
         gradient_checkpointing: bool = False,
     ) -> None:
-        network = _create(model_name, pretrained, image_size, config or {})
+        network = create_network("TimmEncoder", model_name, pretrained, image_size, config or {})
         statistics = resolve_model_data_config(network)
         size = image_size or statistics["input_size"][-1]
         if mean is None or std is None:
-            _warn_about_statistics(network, model_name, from_file=_is_local(pretrained))
+            _warn_about_statistics(network, model_name, from_file=is_local(pretrained))
         super().__init__((size, size), mean or statistics["mean"], std or statistics["std"])
         self._map = LayerMap.of(network, model_name, layers)
         if not pool:
@@ -85,11 +84,7 @@ class TimmEncoder(VisionEncoder):
 
     def rebuild_config(self) -> dict[str, Any]:
         """Name the architecture without its weights, which the checkpoint holds."""
-        record = super().rebuild_config()
-        mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()
-        own = {"pretrained": None, "image_size": self.image_size[0], "mean": mean, "std": std}
-        record["init_args"].update(own)
-        return record
+        return self.rebuild_without_weights()
 
     def encode(self, pixels: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
         """Run the network up to the deepest layer read."""
@@ -115,74 +110,6 @@ class TimmEncoder(VisionEncoder):
                     f"TimmEncoder: image_size must be one that the network takes, got "
                     f"{self.image_size[0]}: {error}. Choose another, or leave it out."
                 ) from error
-
-
-def _create(
-    name: str, pretrained: str | Path | None, image_size: int | None, config: dict[str, Any]
-) -> Any:
-    _check_is_known(name)
-    options: dict[str, Any] = {"pretrained": pretrained is not None, "num_classes": 0, **config}
-    from_file = _is_local(pretrained)
-    if from_file:
-        options["pretrained_cfg_overlay"] = {"state_dict": read_weights(str(pretrained))}
-    elif pretrained not in (None, "hub"):
-        name = _same_architecture(name, str(pretrained))
-    try:
-        network = _build(name, image_size, options)
-    except TypeError as error:
-        raise ValueError(f"TimmEncoder: config does not fit {name}: {error}.") from error
-    except (AssertionError, KeyError, RuntimeError) as error:
-        weights = f"the weights {str(pretrained)!r} and " if pretrained else ""
-        raise ValueError(
-            f"TimmEncoder: {weights}config={config} must fit {name}, got {error}"
-        ) from error
-    except Exception as error:
-        if from_file or pretrained is None:
-            raise
-        raise OSError(
-            f"TimmEncoder: the weights {name!r} are not on this machine and could not be "
-            f"downloaded ({type(error).__name__}). Give a local file as pretrained, or run once "
-            f"with a network."
-        ) from error
-    network.pretrained_cfg.pop("state_dict", None)
-    return network
-
-
-def _is_local(pretrained: str | Path | None) -> bool:
-    return pretrained not in (None, "hub") and Path(str(pretrained)).exists()
-
-
-def _build(name: str, image_size: int | None, options: dict[str, Any]) -> Any:
-    if image_size is None:
-        return timm.create_model(name, **options)
-    try:
-        return timm.create_model(name, **{"img_size": image_size, **options})
-    except TypeError as error:
-        # Networks with position tables fix their size when made; the others take any.
-        if "img_size" not in str(error):
-            raise
-        return timm.create_model(name, **options)
-
-
-def _check_is_known(name: str) -> None:
-    if timm.is_model(name):
-        return
-    near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
-    hint = f" Near it: {', '.join(near)}." if near else ""
-    raise ValueError(
-        f"TimmEncoder: model_name must be a network that timm knows, got {name!r}.{hint} "
-        f"timm.list_models() names all."
-    )
-
-
-def _same_architecture(name: str, pretrained: str) -> str:
-    architecture = name.partition(".")[0]
-    if pretrained.partition(".")[0] != architecture:
-        raise ValueError(
-            f"TimmEncoder: pretrained must be 'hub', a file or folder that exists, or a name that "
-            f"timm has for other weights of {architecture}, got {pretrained!r}."
-        )
-    return pretrained
 
 
 def _warn_about_statistics(network: Any, name: str, from_file: bool) -> None:

@@ -9,6 +9,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lit_vlm.encoders.layers import resolve_layers
+
 _FIRST_BLOCK = re.compile(r"(blocks|stages|layers)[._]0$")
 
 
@@ -39,18 +41,10 @@ class LayerMap:
         stem = not entered and not modules[0].startswith("features")
         first = 0 if stem else 1
         lowest, highest = (0 if stem or entered else 1), len(modules) - 1 + first
-        resolved = [layer if layer >= 0 else highest + 1 + layer for layer in layers]
-        for asked, layer in zip(layers, resolved, strict=True):
-            if not lowest <= layer <= highest:
-                raise ValueError(
-                    f"TimmEncoder: layers of {name} must be {lowest} to {highest} "
-                    f"(or -1 for {highest} and down), got {asked}."
-                )
-        if not resolved:
-            raise ValueError("TimmEncoder: layers must name at least one layer, got none.")
+        resolved = resolve_layers("TimmEncoder", layers, highest, lowest, name)
         reads_entry = bool(entered) and 0 in resolved
         last = getattr(network, "output_fmt", "NCHW") == "NHWC"
-        return cls(tuple(resolved), first, modules[0] if reads_entry else None, last)
+        return cls(resolved, first, modules[0] if reads_entry else None, last)
 
     @property
     def _indices(self) -> list[int]:

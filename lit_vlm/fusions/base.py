@@ -43,3 +43,21 @@ class Fusion(Part, ABC):
         """Split levels into those of each encoder."""
         left = iter(levels)
         return [tuple(next(left) for _ in dims) for dims in self.in_dims]
+
+
+def common_width(fusion: Fusion, remedy: str) -> int:
+    """Return the width that all levels of a fusion have.
+
+    Args:
+        fusion: the fusion, whose ``in_dims`` are known.
+        remedy: what to do where the widths differ, as a sentence.
+
+    Raises:
+        ValueError: if the widths differ.
+    """
+    if len(set(fusion.level_dims)) != 1:
+        widths = ", ".join(map(str, fusion.level_dims))
+        raise ValueError(
+            f"{type(fusion).__name__}: levels must have equal widths, got {widths}. {remedy}"
+        )
+    return fusion.level_dims[0]

@@ -1,0 +1,116 @@
+"""DINOv2's vision transformer, by any of its three implementations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxtyping import Float
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+
+from lit_vlm.encoders.dinov2_ports import (
+    check_entry_point,
+    hub_port,
+    timm_port,
+    transformers_port,
+)
+from lit_vlm.encoders.vit import ViTEncoder
+
+
+class DINOv2Encoder(ViTEncoder):
+    """Read DINOv2, trained on images alone by self-distillation.
+
+    Good at where things are, and blind to how they are called: COMM and others put it beside CLIP.
+    The three ports run the same weights and agree at 518 px, where the positions were learned.
+    Elsewhere the positions are interpolated, and differently: Meta's code (``hub``) adds an offset
+    of 0.1 patch for the models without registers, ``transformers`` does not, and ``timm`` also
+    smooths (antialiases); features then differ by some percent. Published results at other sizes
+    are those of ``hub``.
+
+    Args:
+        entry_point: ``torch.hub``'s name: ``dinov2_vits14``, ``b14``, ``l14`` or ``g14``, each also
+            with ``_reg`` for those with four registers.
+        port: ``transformers``, ``timm`` or ``hub``: whose code runs the network. A checkpoint of
+            the last needs the clone again to be loaded.
+        pretrained: weights: ``hub`` for Meta's own (downloaded by the port's library), a file of
+            Meta's weights, or whatever else the port reads (a folder or hub name of transformers,
+            a file of timm's); None for random ones.
+        config: sizes that differ from the entry point's: ``embed_dim``, ``depth``, ``num_heads``,
+            ``mlp_ratio``, ``patch_size``, ``image_size`` (the side that positions are learned at),
+            and further fields of the port's library.
+        layers: layers to read, in this order; 0 is the embeddings.
+        image_size: side of the square input, in pixels, a multiple of the patch size; None for
+            518, or what ``config`` or the weights say.
+        mean: mean of each channel; None for ImageNet's.
+        std: standard deviation of each channel; None for ImageNet's.
+        repo: for ``port="hub"``: a repository on GitHub, or a folder with a clone of it.
+        source: for ``port="hub"``: ``github``, or ``local`` for a clone.
+        norm: put every level through the final norm, as Meta's ``get_intermediate_layers`` does.
+        pool: also return the class token of the last block after the final norm; the whole network
+            is then kept and run.
+        gradient_checkpointing: recompute blocks in the backward pass, to save memory.
+
+    Raises:
+        ValueError: if the entry point or a layer does not exist, patches do not tile the input, or
+            weights and sizes do not fit.
+        OSError: if weights or code are not on this machine and cannot be downloaded.
+
+    Source:
+        DINOv2 (Oquab et al., 2023), https://arxiv.org/abs/2304.07193; registers: Darcet et al.
+        (2023), https://arxiv.org/abs/2309.16588.
+
+    Example:
+        >>> sizes = {"embed_dim": 32, "depth": 3, "num_heads": 2}
+        >>> encoder = DINOv2Encoder(config=sizes, layers=[2, 3], image_size=56)
+        >>> encoder.grid, encoder.dims
+        ((4, 4), (32, 32))
+    """
+
+    def __init__(
+        self,
+        entry_point: str = "dinov2_vits14",
+        port: Literal["transformers", "timm", "hub"] = "transformers",
+        pretrained: str | Path | None = None,
+        config: dict[str, Any] | None = None,
+        layers: Sequence[int] = (-1,),
+        image_size: int | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        repo: str | Path = "facebookresearch/dinov2",
+        source: Literal["github", "local"] = "github",
+        norm: bool = False,
+        pool: bool = False,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        check_entry_point(entry_point)
+        if port == "transformers":
+            made = transformers_port(entry_point, config or {}, pretrained, image_size)
+        elif port == "timm":
+            made = timm_port(entry_point, config or {}, pretrained, image_size)
+        else:
+            made = hub_port(entry_point, config or {}, pretrained, repo, source)
+        self._embed = made.embed
+        super().__init__(
+            made.network,
+            sizes=made.sizes,
+            blocks=made.blocks,
+            final_norm=made.final_norm,
+            num_prefix=made.num_prefix,
+            layers=layers,
+            image_size=image_size or made.image_size,
+            patch_size=made.patch_size,
+            mean=mean or IMAGENET_DEFAULT_MEAN,
+            std=std or IMAGENET_DEFAULT_STD,
+            norm=norm,
+            pool=pool,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        self._embed = made.embed
+
+    def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
+        """Embed patches, prepend the class token and the registers, add positions."""
+        return self._embed(self.network, pixels)
+
+    def pool_tokens(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B D"]:
+        """Return the class token."""
+        return tokens[:, 0]

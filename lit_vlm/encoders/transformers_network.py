@@ -1,0 +1,190 @@
+"""Vision networks of transformers, with random or with pretrained weights."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+from transformers.image_processing_base import ImageProcessingMixin
+from transformers.utils.logging import get_verbosity, set_verbosity
+
+from lit_vlm.errors import nearest
+from lit_vlm.weights import read_weights
+
+_NAMES = {
+    "embed_dim": "hidden_size",
+    "depth": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+}
+_NO_SIZES = {
+    "transformers_version",
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "model_type",
+    "stage_names",
+    "out_features",
+    "out_indices",
+}
+
+
+def make_network(
+    name: str,
+    model_class: Any,
+    model_types: Sequence[str],
+    config: dict[str, Any] | None,
+    pretrained: str | Path | None,
+    image_size: int | None,
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+    unused: Sequence[str] = (),
+) -> Any:
+    """Make a network of transformers, in float32 and in training mode.
+
+    Args:
+        name: the encoder's class, for messages.
+        model_class: the network's class in transformers.
+        model_types: what a configuration on disk may say it is.
+        config: sizes of random weights, or of weights in a file without a configuration.
+        pretrained: hub name, local folder or file of weights; None for random ones.
+        image_size: side that random positions are made at where ``config`` does not say.
+        convert: renames the tensors of a file that others wrote.
+        unused: names of parameters that the library does without, and a file may lack.
+
+    Raises:
+        ValueError: if the configuration does not fit, or weights are missing or of other shapes.
+        OSError: if the weights are not on this machine and cannot be downloaded.
+    """
+    if pretrained is not None and not Path(pretrained).is_file():
+        return _from_folder_or_hub(name, model_class, model_types, config, str(pretrained), unused)
+    state = None if pretrained is None else convert(read_weights(pretrained))
+    sizes = to_sizes(name, config or {}, model_class.config_class)
+    patch_size = sizes.get("patch_size", model_class.config_class().patch_size)
+    learned_at = image_size if state is None else _side_of_positions(state, patch_size)
+    if learned_at is not None:
+        sizes.setdefault("image_size", learned_at)
+    try:
+        built = model_class.config_class(**sizes)
+        network = model_class(built)
+    except Exception as error:  # transformers checks its configurations with errors of its own
+        raise ValueError(f"{name}: config={config} must be a network, but: {error}") from error
+    if state is None:
+        return network.train()
+    return _loaded(name, model_class, None, str(pretrained), unused, config=built, state_dict=state)
+
+
+def to_sizes(name: str, config: dict[str, Any], config_class: Any) -> dict[str, Any]:
+    """Translate sizes in timm's words (``embed_dim``, ``depth``, ``num_heads``, ``mlp_ratio``).
+
+    Raises:
+        ValueError: if the configuration class has no such field.
+    """
+    known = config_class().to_dict().keys()
+    sizes = {_NAMES.get(key, key): value for key, value in config.items()}
+    if "intermediate_size" in known and "intermediate_size" not in sizes:
+        ratio = sizes.pop("mlp_ratio", 4)
+        if "embed_dim" in config:
+            sizes["intermediate_size"] = int(config["embed_dim"] * ratio)
+    for key in sizes:
+        if key not in known:
+            hint = nearest(key, [*known, *_NAMES, "mlp_ratio"], list_all=False)
+            raise ValueError(
+                f"{name}: config must have fields of {config_class.__name__}, got {key!r}.{hint}"
+            )
+    return sizes
+
+
+def sizes_of(network: Any) -> dict[str, Any]:
+    """Return the sizes of a network, as ``make_network`` takes them."""
+    sizes = network.config.to_diff_dict()
+    return {k: v for k, v in sizes.items() if k not in _NO_SIZES}
+
+
+def published_statistics(pretrained: str | Path | None) -> tuple[Any, Any]:
+    """Return mean and std of the channels as published beside weights; None where not said."""
+    if pretrained is None or Path(pretrained).is_file():
+        return None, None
+    try:
+        said, _ = ImageProcessingMixin.get_image_processor_dict(str(pretrained))
+    except OSError:  # no such file beside the weights
+        return None, None
+    return said.get("image_mean"), said.get("image_std")
+
+
+def _from_folder_or_hub(
+    name: str,
+    model_class: Any,
+    model_types: Sequence[str],
+    config: dict[str, Any] | None,
+    pretrained: str,
+    unused: Sequence[str],
+) -> Any:
+    if config:
+        raise ValueError(
+            f"{name}: config must be left out, since {pretrained} has its own, got {config}."
+        )
+    try:
+        found, _ = PreTrainedConfig.get_config_dict(pretrained)
+    except OSError as error:
+        raise OSError(
+            f"{name}: must find {pretrained!r} as a file, a folder or on the hub, got "
+            f"{type(error).__name__}. Give a local file or folder, or run once with a network."
+        ) from error
+    if found.get("model_type") not in model_types:
+        raise ValueError(
+            f"{name}: pretrained must be of type {' or '.join(model_types)}, got {pretrained}, "
+            f"which is of type {found.get('model_type')}. Choose the encoder of that family."
+        )
+    return _loaded(name, model_class, pretrained, pretrained, unused)
+
+
+def _loaded(
+    name: str, model_class: Any, place: str | None, source: str, unused: Sequence[str], **how: Any
+) -> Any:
+    with _quiet():
+        network, report = model_class.from_pretrained(
+            place,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by a message that says which
+            **how,
+        )
+    unfitting = sorted(report["mismatched_keys"])
+    if unfitting:
+        key, found, expected = unfitting[0]
+        raise ValueError(
+            f"{name}: the weights {source!r} must fit the sizes in config, but {len(unfitting)} of "
+            f"the tensors do not: {key} must be {tuple(expected)}, got {tuple(found)}."
+        )
+    missing = sorted(set(report["missing_keys"]) - set(unused))
+    if missing:
+        raise ValueError(
+            f"{name}: the weights {source!r} must hold all of {model_class.__name__}, got none "
+            f"for {len(missing)} of its tensors: {', '.join(missing[:3])}, ... Are they of another "
+            f"kind of network, or of another size (config)?"
+        )
+    return network.train()
+
+
+def _side_of_positions(state: dict[str, Tensor], patch_size: int) -> int | None:
+    for key, table in state.items():
+        if "embeddings.position_embedding" in key and "text" not in key and table.ndim > 1:
+            # A class token's row makes the number no square, but never reaches the next one.
+            return isqrt(table.shape[-2]) * patch_size
+    return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # transformers reports the text tower of a checkpoint as unexpected; what matters is checked.
+    level = get_verbosity()
+    set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        set_verbosity(level)
