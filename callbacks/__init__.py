@@ -3,6 +3,7 @@
 from lit_vlm.callbacks.answer_report import AnswerReport
 from lit_vlm.callbacks.best_checkpoint import BestCheckpoint
 from lit_vlm.callbacks.curve_plot import CurvePlot
+from lit_vlm.callbacks.feature_writer import FeatureWriter
 from lit_vlm.callbacks.freeze import Freeze
 from lit_vlm.callbacks.last_checkpoint import LastCheckpoint
 from lit_vlm.callbacks.rng_state import RNGState
@@ -12,6 +13,7 @@ __all__ = [
     "AnswerReport",
     "BestCheckpoint",
     "CurvePlot",
+    "FeatureWriter",
     "Freeze",
     "LastCheckpoint",
     "RNGState",

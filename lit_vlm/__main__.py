@@ -10,7 +10,7 @@ COMMANDS = {
     "fit": "train a model, then test it",
     "validate": "evaluate on the validation data",
     "test": "generate answers to the test data, score them and write them down",
-    "predict": "generate answers to a file of questions",
+    "predict": "generate answers to a file of questions, or an encoder's features of images",
     "chat": "ask a trained model about images",
 }
 _USAGE = """usage: lit-vlm [--version] [--debug] COMMAND ...

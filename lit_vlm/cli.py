@@ -8,12 +8,13 @@ from typing import Any
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lit_vlm.callbacks import (
     AnswerReport,
     BestCheckpoint,
     CurvePlot,
+    FeatureWriter,
     LastCheckpoint,
     RNGState,
     TrainableReport,
@@ -22,6 +23,8 @@ from lit_vlm.checkpoints import model_config, read_checkpoint
 from lit_vlm.class_names import known_classes
 from lit_vlm.command_words import NO_MODEL, prepare_words
 from lit_vlm.csv_logger import AppendingCSVLogger
+from lit_vlm.data import ImageDataModule
+from lit_vlm.encoders import VisionEncoder
 from lit_vlm.errors import ConfigError
 from lit_vlm.parser import FriendlyParser
 from lit_vlm.run_folder import (
@@ -40,6 +43,11 @@ _NO_NEWS = (
     "Restoring states from",  # followed by what was restored
 )
 
+_WRONG_DATA = {
+    True: "--data must be a folder of images or an image for {}, which answers no questions.",
+    False: "--data must be a file of questions (.jsonl) for {}, got images alone.",
+}
+
 _OUTPUTS = {"test": "predictions-{}.jsonl", "predict": "answers-{}.jsonl"}
 
 
@@ -57,7 +65,8 @@ class LitVLMCLI(LightningCLI):
             "--output",
             type=str | None,
             default=None,
-            help="File for the generated answers (test, predict); JSON Lines.",
+            help="File for the generated answers (test, predict; JSON Lines), or for the features "
+            "that an encoder predicts (safetensors).",
         )
         parser.add_argument(
             "--test_after_fit",
@@ -88,7 +97,9 @@ class LitVLMCLI(LightningCLI):
         if output is not None:
             check_output(output)
         trainer: Any = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, AnswerReport(output))
+        looks_only = isinstance(self.model, VisionEncoder)
+        writer = FeatureWriter(output) if looks_only else AnswerReport(output)
+        trainer.callbacks.insert(0, writer)
         return trainer
 
     def before_fit(self) -> None:
@@ -123,8 +134,17 @@ class LitVLMCLI(LightningCLI):
         self._find_checkpoint()
 
     def before_predict(self) -> None:
-        """Find the checkpoint."""
-        self._find_checkpoint()
+        """Find the checkpoint, which an encoder may do without, and check that the data fits."""
+        looks_only = isinstance(self.model, VisionEncoder)
+        if looks_only != isinstance(self.datamodule, ImageDataModule):
+            raise ConfigError(_WRONG_DATA[looks_only].format(type(self.model).__name__))
+        if not looks_only or self.asked is not None:
+            self._find_checkpoint()
+        elif self.model.init_config["init_args"].get("pretrained", ...) is None:
+            rank_zero_warn(
+                f"{type(self.model).__name__} has random weights. Give --model.pretrained or "
+                f"--ckpt_path for features of a trained one."
+            )
 
     def predict(self, **kwargs: Any) -> None:
         """Predict; the answers go to the file, not to memory."""

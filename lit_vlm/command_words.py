@@ -1,6 +1,7 @@
 """The words of a command line, completed by what configs and checkpoints say."""
 
 import json
+import mimetypes
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def prepare_words(command: str, words: list[str]) -> list[str]:
 
     ``--config NAME`` becomes a path. ``--ckpt_path`` supplies model and data to every command but
     ``fit``, unless a config or the command line names others. ``--data FILE.jsonl`` (or ``.json``)
-    becomes a source that reads the file, in place of the one that the command would read.
+    becomes a source that reads the file, in place of the one that the command would read; for
+    ``predict``, ``--data FOLDER`` or a picture becomes the pictures in it.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -34,11 +36,18 @@ def prepare_words(command: str, words: list[str]) -> list[str]:
     if "-h" in words or "--help" in words:
         return words
     configured = _resolve_configs(words)
-    file = _take_conversations(words)
+    file = _take_path(command, words)
+    if file is not None and not file.endswith(_CONVERSATIONS):
+        # Behind the configs, which it replaces, and before the options that change it.
+        place = max((i + 2 for i, word in enumerate(words) if word == "--config"), default=0)
+        words[place:place] = ["--data", json.dumps(_images(file))]
+        file = None
     chosen = configured | {word[2:] for word in words if word in ("--model", "--data")}
     known: dict[str, Any] = {}
-    if command != "fit" and not {"model", "data"} <= chosen:
-        content = _in_checkpoint(command, _last_after("--ckpt_path", words))
+    checkpoint = _last_after("--ckpt_path", words)
+    needed = {"model"} if file is not None and checkpoint is None else {"model", "data"}
+    if command != "fit" and not needed <= chosen:
+        content = _in_checkpoint(command, checkpoint)
         known = {key: value for key, value in content.items() if key not in chosen}
     if file is not None:
         if "data" not in chosen | known.keys():
@@ -67,17 +76,25 @@ def _resolve_configs(words: list[str]) -> set[str]:
     return keys
 
 
-def _take_conversations(words: list[str]) -> str | None:
-    """Remove ``--data FILE`` if a file of dialogues is named, and return the file."""
+def _take_path(command: str, words: list[str]) -> str | None:
+    """Remove ``--data PATH`` if a file or a folder is named, and return the path."""
     file = _last_after("--data", words)
     if file is None:
         return None
-    if not file.endswith(_CONVERSATIONS):
-        if Path(file).is_file():
-            raise ConfigError(f"--data must be a .jsonl or .json file or a class, got {file}.")
+    if file.endswith(_CONVERSATIONS):
+        if not Path(file).is_file():
+            raise FileNotFoundError(
+                f"--data must be a file of dialogues, got {file}: no such file."
+            )
+    elif not Path(file).exists():
+        if "/" in file:
+            raise FileNotFoundError(f"--data must be a file or a folder, got {file}: not there.")
         return None
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"--data must be a file of dialogues, got {file}: no such file.")
+    elif command != "predict" or not _is_pictures(Path(file)):
+        raise ConfigError(
+            f"--data must be a .jsonl or .json file or a class, or, to predict an encoder's "
+            f"features, a folder of images or an image, got {file}."
+        )
     place = words.index(file) - 1
     del words[place : place + 2]
     return file
@@ -94,6 +111,15 @@ def _in_checkpoint(command: str, path: str | None) -> dict[str, Any]:
     content = read_checkpoint(path)
     data = data_config(content)
     return {"model": model_config(content), **({"data": data} if data else {})}
+
+
+def _images(place: str) -> dict[str, Any]:
+    return {"class_path": "lit_vlm.data.ImageDataModule", "init_args": {"images": place}}
+
+
+def _is_pictures(place: Path) -> bool:
+    kind, _ = mimetypes.guess_type(place)
+    return place.is_dir() or (kind or "").startswith("image/")
 
 
 def _source(file: str) -> dict[str, Any]:

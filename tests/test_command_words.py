@@ -125,8 +125,41 @@ def test_names_a_file_of_dialogues_that_is_missing() -> None:
 def test_refuses_a_file_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.touch()
-    with pytest.raises(ConfigError, match=r"must be a \.jsonl or \.json file or a class, got"):
+    with pytest.raises(ConfigError, match=r"must be a \.jsonl or \.json file or a class, or"):
         prepare_words("fit", ["--data", str(path)])
+
+
+@pytest.mark.parametrize("name", ["pictures", "pictures/red.png"])
+def test_predict_takes_pictures(pictures: dict[str, Path], name: str) -> None:
+    place = pictures["red"].parent.parent / name
+    words = prepare_words("predict", ["--model", "CLIPEncoder", "--data", str(place)])
+    assert words[0] == "--data"
+    assert json.loads(words[1]) == {
+        "class_path": "lit_vlm.data.ImageDataModule",
+        "init_args": {"images": str(place)},
+    }
+    assert words[2:] == ["--model", "CLIPEncoder"]
+
+
+def test_pictures_replace_the_data_of_a_config_and_keep_options(
+    cli_folder: Path, tmp_path: Path
+) -> None:
+    config = ["--config", str(cli_folder / "tiny.yaml")]
+    options = ["--data.batch_size", "2"]
+    words = prepare_words("predict", [*config, *options, "--data", str(tmp_path)])
+    assert words[:3] == [*config, "--data"]
+    assert words[4:] == options
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_only_predict_takes_pictures(command: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="or, to predict an encoder's features, a folder of"):
+        prepare_words(command, ["--model", "CLIPEncoder", "--data", str(tmp_path)])
+
+
+def test_names_a_folder_that_is_missing() -> None:
+    with pytest.raises(FileNotFoundError, match="must be a file or a folder, got no/pictures"):
+        prepare_words("predict", ["--model", "CLIPEncoder", "--data", "no/pictures"])
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])

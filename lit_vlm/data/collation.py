@@ -1,7 +1,8 @@
 """Samples to batches."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -67,11 +68,10 @@ class Example:
     skipped: tuple[Skipped, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
     """Images and texts of some samples.
 
-    Attributes:
+    Args:
         images: all images (B_img, 3, H, W), uint8, by sample and then by position; may be none.
         inputs: whole dialogues, padded on the right; None in prediction.
         prompts: dialogues up to the answer, padded on the left; None in training.
@@ -81,13 +81,25 @@ class Batch:
         num_truncated: rows whose text was cut at the length limit.
     """
 
-    images: UInt8[Tensor, "I 3 H W"]
-    inputs: TextInputs | None
-    prompts: TextInputs | None
-    references: tuple[Reference, ...]
-    skipped: tuple[Skipped, ...] = ()
-    num_tokens: int = 0
-    num_truncated: int = 0
+    # No dataclass: Lightning's precisions (bf16-true, ...) take those apart, refuse frozen ones,
+    # and would copy every reference to find no tensor in it.
+    def __init__(
+        self,
+        images: UInt8[Tensor, "I 3 H W"],
+        inputs: TextInputs | None,
+        prompts: TextInputs | None,
+        references: tuple[Reference, ...],
+        skipped: tuple[Skipped, ...] = (),
+        num_tokens: int = 0,
+        num_truncated: int = 0,
+    ) -> None:
+        self.images = images
+        self.inputs = inputs
+        self.prompts = prompts
+        self.references = references
+        self.skipped = skipped
+        self.num_tokens = num_tokens
+        self.num_truncated = num_truncated
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -95,21 +107,18 @@ class Batch:
 
     def to(self, *args: Any, **kwargs: Any) -> "Batch":
         """Return the batch on a device; the arguments are ``Tensor.to``'s."""
-        return replace(
-            self,
-            images=self.images.to(*args, **kwargs),
-            inputs=_each_tensor(self.inputs, lambda t: t.to(*args, **kwargs)),
-            prompts=_each_tensor(self.prompts, lambda t: t.to(*args, **kwargs)),
-        )
+        return self._changed(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, for fast copies to a GPU."""
-        return replace(
-            self,
-            images=self.images.pin_memory(),
-            inputs=_each_tensor(self.inputs, Tensor.pin_memory),
-            prompts=_each_tensor(self.prompts, Tensor.pin_memory),
-        )
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        changed = copy(self)
+        changed.images = change(self.images)
+        changed.inputs = _each_tensor(self.inputs, change)
+        changed.prompts = _each_tensor(self.prompts, change)
+        return changed
 
 
 class Collator:

@@ -74,6 +74,11 @@ class VisionEncoder(Part, ABC):
         return (self.dims,)
 
     @property
+    def level_names(self) -> tuple[str, ...]:
+        """What each level is called in a file of features, e.g. ``layer_23``."""
+        return tuple(f"level_{place}" for place in range(len(self.dims)))
+
+    @property
     def fill(self) -> tuple[int, int, int]:
         """The mean colour, in 0 to 255: what pads a picture, and what a blank one shows."""
         red, green, blue = (self.mean.flatten().float() * 255).round().int().tolist()
@@ -103,6 +108,10 @@ class VisionEncoder(Part, ABC):
             resized = interpolate(pixels, self.image_size, mode="bicubic", antialias=True)
             pixels = resized.clamp(0, 1)
         return ((pixels - self.mean) / self.std).to(self.mean.dtype)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> VisualFeatures:
+        """Return the features of a batch of images."""
+        return self(batch.images)
 
     def forward(self, images: Shaped[Tensor, "B 3 _ _"]) -> VisualFeatures:
         """Encode RGB images, uint8 or float in [0, 1], of any size.

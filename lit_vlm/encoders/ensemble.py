@@ -59,6 +59,12 @@ class EnsembleEncoder(VisionEncoder):
         """Widths of the levels of each encoder, in order."""
         return tuple(encoder.dims for encoder in self._members())
 
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """Each encoder's name and what it calls its level."""
+        named = zip(self.encoders, self._members(), strict=True)
+        return tuple(f"{name}.{level}" for name, member in named for level in member.level_names)
+
     def preprocess(self, images: Shaped[Tensor, "B 3 _ _"]) -> Shaped[Tensor, "B 3 _ _"]:
         """Leave the images as they are: each encoder resizes and normalises for itself."""
         return images
@@ -93,7 +99,7 @@ def _check(encoders: dict[str, VisionEncoder], grid: tuple[int, int] | None) -> 
             f"directly."
         )
     for name in encoders:
-        if not name.isidentifier():
+        if not name.isidentifier() or hasattr(nn.ModuleDict, name):
             raise ValueError(
                 f"EnsembleEncoder: encoders must have names like clip or dino_large, got {name!r}."
             )

@@ -84,6 +84,11 @@ class ViTEncoder(VisionEncoder, ABC):
         assert isinstance(blocks, nn.ModuleList | nn.Sequential)
         return blocks
 
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """The layers by number, embeddings first."""
+        return tuple(f"layer_{layer}" for layer in self._layers)
+
     @abstractmethod
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
         """Return layer 0: the tokens that enter the first block, prefix first."""
