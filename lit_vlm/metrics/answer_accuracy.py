@@ -63,7 +63,8 @@ class AnswerAccuracy(Metric):
         super().__init__(**kwargs)
         # One entry from the start: a rank without samples must have something to gather.
         self.add_state("indices", torch.tensor([_NOBODY]), dist_reduce_fx="cat")
-        self.add_state("scores", torch.tensor([0.0]), dist_reduce_fx="cat")
+        # The type is named, since half precisions change the default, which counts to 256 only.
+        self.add_state("scores", torch.tensor([0.0], dtype=torch.float32), dist_reduce_fx="cat")
 
     def update(
         self, generated: Sequence[str], answers: Sequence[str], indices: Sequence[int]
@@ -78,12 +79,13 @@ class AnswerAccuracy(Metric):
         scores = [float(is_correct(g, a)) for g, a in zip(generated, answers, strict=True)]
         places = torch.tensor(indices, dtype=torch.long, device=self.device)
         self.indices = torch.cat([self.indices, places])
-        self.scores = torch.cat([self.scores, torch.tensor(scores, device=self.device)])
+        new = torch.tensor(scores, dtype=torch.float32, device=self.device)
+        self.scores = torch.cat([self.scores, new])
 
     def compute(self) -> Tensor:
         """Return the accuracy between 0 and 1; nan without samples."""
         unique, inverse = torch.unique(self.indices, return_inverse=True)
-        score = torch.zeros(len(unique), device=self.device)
+        score = torch.zeros(len(unique), dtype=torch.float32, device=self.device)
         score[inverse] = self.scores
         counted = unique != _NOBODY
         self.num_samples = int(counted.sum())
