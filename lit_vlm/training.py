@@ -138,8 +138,8 @@ class TokenWeightedModule(Part, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW over every parameter; see ``parameter_groups``."""
-        # The fused step cannot be combined with fp16's gradient scaling and Lightning's clipping.
-        fused = self.trainer.precision != "16-mixed"
+        # In mixed precisions Lightning refuses to clip gradients for the fused step.
+        fused = not self.trainer.precision.endswith("-mixed")
         groups = parameter_groups(self.parts, self.weight_decay)
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=fused)
 

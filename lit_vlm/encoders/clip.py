@@ -1,6 +1,7 @@
 """CLIP's vision transformer."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ class CLIPEncoder(ViTEncoder):
             ``num_heads``, ``mlp_ratio``). Its ``image_size`` is the side that positions are
             learned at; by default that of the input.
         pretrained: weights: a hub name (``openai/clip-vit-large-patch14-336``), a local folder, or
-            a file of transformers' or OpenCLIP's weights; None for random ones.
+            a file of transformers' or OpenCLIP's weights; None for random ones. OpenCLIP's files do
+            not say which activation the network has: ``config`` must, by ``hidden_act``.
         layers: layers to read, in this order; 0 is the embeddings after CLIP's first norm.
         image_size: side of the square input, in pixels, a multiple of the patch size; positions
             are interpolated (bicubic) if they were learned at another; None for the network's own.
@@ -81,7 +83,7 @@ class CLIPEncoder(ViTEncoder):
             config,
             pretrained,
             image_size=image_size,
-            convert=from_open_clip,
+            convert=partial(_from_file, config or {}),
         )
         if not cls_token:
             _drop_class_token(network)
@@ -122,6 +124,16 @@ class CLIPEncoder(ViTEncoder):
     def pool_tokens(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B D"]:
         """Return the class token."""
         return tokens[:, 0]
+
+
+def _from_file(config: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    renamed = from_open_clip(state)
+    if renamed is not state and "hidden_act" not in config:
+        raise ValueError(
+            "CLIPEncoder: config must say hidden_act for weights of OpenCLIP, got none. It is "
+            "quick_gelu for networks of OpenAI's recipe (named -quickgelu), gelu for others."
+        )
+    return renamed
 
 
 def _drop_class_token(network: Any) -> None:

@@ -9,11 +9,13 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from lit_vlm.encoders.dinov2_ports import (
+    PUBLISHED,
     check_entry_point,
     hub_port,
     timm_port,
     transformers_port,
 )
+from lit_vlm.encoders.transformers_network import published_statistics
 from lit_vlm.encoders.vit import ViTEncoder
 
 
@@ -21,11 +23,11 @@ class DINOv2Encoder(ViTEncoder):
     """Read DINOv2, trained on images alone by self-distillation.
 
     Good at where things are, and blind to how they are called: COMM and others put it beside CLIP.
-    The three ports run the same weights and agree at 518 px, where the positions were learned.
-    Elsewhere the positions are interpolated, and differently: Meta's code (``hub``) adds an offset
-    of 0.1 patch for the models without registers, ``transformers`` does not, and ``timm`` also
-    smooths (antialiases); features then differ by some percent. Published results at other sizes
-    are those of ``hub``.
+    The three ports run the same weights and agree at 518 px, where the positions were learned,
+    and at every size for the models with registers. Without registers, positions at another size
+    are interpolated differently: Meta's code (``hub``) adds an offset of 0.1 patch,
+    ``transformers`` does not, and ``timm`` also smooths (antialiases); features then differ by some
+    percent. Published results are those of ``hub``.
 
     Args:
         entry_point: ``torch.hub``'s name: ``dinov2_vits14``, ``b14``, ``l14`` or ``g14``, each also
@@ -41,8 +43,8 @@ class DINOv2Encoder(ViTEncoder):
         layers: layers to read, in this order; 0 is the embeddings.
         image_size: side of the square input, in pixels, a multiple of the patch size; None for
             518, or what ``config`` or the weights say.
-        mean: mean of each channel; None for ImageNet's.
-        std: standard deviation of each channel; None for ImageNet's.
+        mean: mean of each channel; None for that published beside the weights, else ImageNet's.
+        std: standard deviation of each channel; None likewise.
         repo: for ``port="hub"``: a repository on GitHub, or a folder with a clone of it.
         source: for ``port="hub"``: ``github``, or ``local`` for a clone.
         norm: put every level through the final norm, as Meta's ``get_intermediate_layers`` does.
@@ -89,7 +91,8 @@ class DINOv2Encoder(ViTEncoder):
             made = timm_port(entry_point, config or {}, pretrained, image_size)
         else:
             made = hub_port(entry_point, config or {}, pretrained, repo, source)
-        self._embed = made.embed
+        on_hub = port == "transformers" and pretrained != PUBLISHED
+        said_mean, said_std = published_statistics(pretrained if on_hub else None)
         super().__init__(
             made.network,
             sizes=made.sizes,
@@ -99,8 +102,8 @@ class DINOv2Encoder(ViTEncoder):
             layers=layers,
             image_size=image_size or made.image_size,
             patch_size=made.patch_size,
-            mean=mean or IMAGENET_DEFAULT_MEAN,
-            std=std or IMAGENET_DEFAULT_STD,
+            mean=mean or said_mean or IMAGENET_DEFAULT_MEAN,
+            std=std or said_std or IMAGENET_DEFAULT_STD,
             norm=norm,
             pool=pool,
             gradient_checkpointing=gradient_checkpointing,

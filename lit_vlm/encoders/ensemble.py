@@ -45,7 +45,7 @@ class EnsembleEncoder(VisionEncoder):
     ) -> None:
         _check(encoders, grid)
         members = list(encoders.values())
-        size = max(member.image_size for member in members)
+        size = (max(m.image_size[0] for m in members), max(m.image_size[1] for m in members))
         mean = torch.stack([member.mean.flatten() for member in members]).mean(0)
         std = torch.stack([member.std.flatten() for member in members]).mean(0)
         # Only what pads a picture comes from these: each encoder normalises by its own.

@@ -1,4 +1,4 @@
-"""Weights of OpenCLIP's and OpenAI's vision transformers under transformers' names."""
+"""Weights of OpenCLIP's vision transformers under transformers' names."""
 
 import re
 
@@ -19,7 +19,7 @@ _IN_BLOCK = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
-_BLOCK = re.compile(r"^transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)$")
+_BLOCK = re.compile(r"^transformer\.resblocks\.(\d+)\.(.+)\.(\w+)$")
 _QUERY_KEY_VALUE = re.compile(r"^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$")
 
 
@@ -27,6 +27,9 @@ def from_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename the vision tower of an OpenCLIP state dict; return any other as it is.
 
     Text tower, temperature and projection into the shared space are left out.
+
+    Raises:
+        ValueError: if its blocks have more to them (OpenCLIP's options ``qk_norm``, ...).
 
     Source:
         open_clip (Ilharco et al., 2021), https://github.com/mlfoundations/open_clip,
@@ -49,6 +52,11 @@ def _renamed(key: str, value: Tensor) -> dict[str, Tensor]:
         return dict(zip(names, value.chunk(3), strict=True))
     if found := _BLOCK.match(key):
         block, module, leaf = found.groups()
+        if module not in _IN_BLOCK:
+            raise ValueError(
+                f"CLIPEncoder: the weights must be those of a plain vision transformer, got "
+                f"{key!r}, which it has no place for."
+            )
         return {f"encoder.layers.{block}.{_IN_BLOCK[module]}.{leaf}": value}
     if key in _TOP:
         return {_TOP[key]: value}

@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from lit_vlm.encoders.base import VisionEncoder, VisualFeatures
 from lit_vlm.encoders.timm_layers import LayerMap
-from lit_vlm.encoders.timm_network import create_network, is_local
+from lit_vlm.encoders.timm_network import create_network, is_local, tagged_names
 from lit_vlm.freezing import evaluating
 
 
@@ -22,9 +22,9 @@ class TimmEncoder(VisionEncoder):
     """Read any layers of any timm network: ViT, ResNet, ConvNeXt, Swin, EfficientNet, VGG and more.
 
     Layers count as everywhere here: 0 is the embeddings (the patch embedding of a ViT after its
-    positions, the stem of a convolutional network), k is the output of block or stage k, without
-    the final norm. The network is cut after the deepest layer read. Stages of unequal grids are
-    averaged down to the coarsest of those asked for.
+    positions, the stem of a convolutional network; a VGG has none), k is the output of block or
+    stage k, without the final norm. The network is cut after the deepest layer read. Stages of
+    unequal grids are averaged down to the coarsest of those asked for.
 
     Args:
         model_name: timm's name of the architecture, e.g. ``resnet50``; may carry a pretrained tag
@@ -67,7 +67,10 @@ class TimmEncoder(VisionEncoder):
     ) -> None:
         network = create_network("TimmEncoder", model_name, pretrained, image_size, config or {})
         statistics = resolve_model_data_config(network)
-        size = image_size or statistics["input_size"][-1]
+        native = statistics["input_size"][-1]
+        size = image_size or native
+        if size != native:
+            _check_patches(network, size)
         if mean is None or std is None:
             _warn_about_statistics(network, model_name, from_file=is_local(pretrained))
         super().__init__((size, size), mean or statistics["mean"], std or statistics["std"])
@@ -86,10 +89,15 @@ class TimmEncoder(VisionEncoder):
         """Name the architecture without its weights, which the checkpoint holds."""
         return self.rebuild_without_weights()
 
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """The layers by number, embeddings first."""
+        return tuple(f"layer_{layer}" for layer in self._map.layers)
+
     def encode(self, pixels: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
         """Run the network up to the deepest layer read."""
         final, maps = self._map.read(self.network, pixels, run_all=self.pool)
-        rows, columns = min(tuple(level.shape[-2:]) for level in maps)
+        rows, columns = min([tuple(level.shape[-2:]) for level in maps])
         levels = tuple(
             rearrange(adaptive_avg_pool2d(level, (rows, columns)), "b d h w -> b (h w) d")
             if level.shape[-2:] != (rows, columns)
@@ -112,17 +120,31 @@ class TimmEncoder(VisionEncoder):
                 ) from error
 
 
+def _check_patches(network: Any, size: int) -> None:
+    # Some networks leave out the last pixels of their own size; of another nobody asks for that.
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    side = max(patch) if isinstance(patch, tuple) else patch
+    if size % side:
+        lower = max(size // side, 1) * side
+        raise ValueError(
+            f"TimmEncoder: image_size must be a multiple of the patch size {side}, got {size}. "
+            f"Take {lower} or {lower + side}."
+        )
+
+
 def _warn_about_statistics(network: Any, name: str, from_file: bool) -> None:
     config = network.pretrained_cfg
     tag = config.get("tag")
-    known = tag or config.get("hf_hub_id") or config.get("url")
-    if known and ("." in name or not from_file):
+    is_generic = tag in (None, "", "untrained")
+    if not is_generic and ("." in name or not from_file):
         return
+    names = tagged_names(name)
+    advice = f"Name a tag ({', '.join(names)}), or give" if names else "Give"
     warnings.warn(
         f"TimmEncoder: {name} has no pretrained tag, so the image statistics of timm's "
-        f"{f'default tag {tag}' if tag else 'default'} are used (mean {config.get('mean')}, std "
-        f"{config.get('std')}). Name a tag ({name}.TAG), or give mean and std, if weights trained "
-        f"with others are loaded.",
+        f"{'default' if is_generic else f'default tag {tag}'} are used (mean "
+        f"{config.get('mean')}, std {config.get('std')}). {advice} mean and std, if weights "
+        f"trained with others are loaded.",
         stacklevel=3,
     )
 
@@ -130,7 +152,7 @@ def _warn_about_statistics(network: Any, name: str, from_file: bool) -> None:
 def _checkpoint_gradients(network: Any, name: str) -> None:
     try:
         network.set_grad_checkpointing(True)
-    except AssertionError as error:
+    except (AssertionError, AttributeError) as error:
         raise ValueError(
             f"TimmEncoder: gradient_checkpointing must be off for {name}, got True: {error}."
         ) from error

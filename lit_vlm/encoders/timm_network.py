@@ -1,5 +1,6 @@
 """Networks of timm, with random or with pretrained weights."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ def is_local(pretrained: str | Path | None) -> bool:
     return pretrained not in (None, "hub") and Path(str(pretrained)).exists()
 
 
+def tagged_names(name: str) -> list[str]:
+    """Return the names that timm has for the pretrained weights of an architecture."""
+    return timm.list_pretrained(f"{name.partition('.')[0]}.*")
+
+
 def _build(name: str, image_size: int | None, options: dict[str, Any]) -> Any:
     if image_size is None:
         return timm.create_model(name, **options)
@@ -74,14 +80,22 @@ def _build(name: str, image_size: int | None, options: dict[str, Any]) -> Any:
 
 
 def _check_is_known(who: str, name: str) -> None:
-    if timm.is_model(name):
-        return
-    near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
-    hint = f" Near it: {', '.join(near)}." if near else ""
-    raise ValueError(
-        f"{who}: model_name must be a network that timm knows, got {name!r}.{hint} "
-        f"timm.list_models() names all."
-    )
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = get_close_matches(architecture, timm.list_models(), n=5)
+        hint = f" Near it: {', '.join(near)}." if near else ""
+        raise ValueError(
+            f"{who}: model_name must be a network that timm knows, got {name!r}.{hint} "
+            f"timm.list_models() names all."
+        )
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = ", ".join(known.partition(".")[2] for known in tagged_names(name))
+        raise ValueError(
+            f"{who}: the tag of {architecture} must be one that timm has "
+            f"({tags or 'it has none'}), got {tag!r}."
+        ) from error
 
 
 def _same_architecture(who: str, name: str, pretrained: str) -> str:
@@ -91,4 +105,5 @@ def _same_architecture(who: str, name: str, pretrained: str) -> str:
             f"{who}: pretrained must be 'hub', a file or folder that exists, or a name that "
             f"timm has for other weights of {architecture}, got {pretrained!r}."
         )
+    _check_is_known(who, pretrained)
     return pretrained

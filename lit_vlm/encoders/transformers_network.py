@@ -1,7 +1,7 @@
 """Vision networks of transformers, with random or with pretrained weights."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isqrt
 from pathlib import Path
@@ -32,6 +32,7 @@ _NO_SIZES = {
     "out_features",
     "out_indices",
 }
+_BUFFER = "position_ids"  # 0, 1, 2, ...: old versions of transformers saved it
 
 
 def make_network(
@@ -57,7 +58,8 @@ def make_network(
         unused: names of parameters that the library does without, and a file may lack.
 
     Raises:
-        ValueError: if the configuration does not fit, or weights are missing or of other shapes.
+        ValueError: if the configuration does not fit, or weights are missing, left over or of other
+            shapes.
         OSError: if the weights are not on this machine and cannot be downloaded.
     """
     if pretrained is not None and not Path(pretrained).is_file():
@@ -87,9 +89,9 @@ def to_sizes(name: str, config: dict[str, Any], config_class: Any) -> dict[str, 
     known = config_class().to_dict().keys()
     sizes = {_NAMES.get(key, key): value for key, value in config.items()}
     if "intermediate_size" in known and "intermediate_size" not in sizes:
-        ratio = sizes.pop("mlp_ratio", 4)
-        if "embed_dim" in config:
-            sizes["intermediate_size"] = int(config["embed_dim"] * ratio)
+        if "mlp_ratio" in sizes or "embed_dim" in config:
+            width = sizes.get("hidden_size", config_class().hidden_size)
+            sizes["intermediate_size"] = int(width * sizes.pop("mlp_ratio", 4))
     for key in sizes:
         if key not in known:
             hint = nearest(key, [*known, *_NAMES, "mlp_ratio"], list_all=False)
@@ -135,6 +137,11 @@ def _from_folder_or_hub(
             f"{name}: must find {pretrained!r} as a file, a folder or on the hub, got "
             f"{type(error).__name__}. Give a local file or folder, or run once with a network."
         ) from error
+    if not found:
+        raise OSError(
+            f"{name}: a folder must have a config.json beside its weights, got none in "
+            f"{pretrained}. Give the file of weights as pretrained and its sizes as config."
+        )
     if found.get("model_type") not in model_types:
         raise ValueError(
             f"{name}: pretrained must be of type {' or '.join(model_types)}, got {pretrained}, "
@@ -168,7 +175,26 @@ def _loaded(
             f"for {len(missing)} of its tensors: {', '.join(missing[:3])}, ... Are they of another "
             f"kind of network, or of another size (config)?"
         )
+    _check_all_is_used(name, network, source, report["unexpected_keys"], unused)
     return network.train()
+
+
+def _check_all_is_used(
+    name: str, network: Any, source: str, unexpected: Iterable[str], unused: Sequence[str]
+) -> None:
+    # A text tower or a classifier beside the network is no loss; a block or a register inside is.
+    inside = {key.partition(".")[0] for key in network.state_dict()}
+    dropped = sorted(
+        key
+        for key in set(unexpected) - set(unused)
+        if key.partition(".")[0] in inside and not key.endswith(_BUFFER)
+    )
+    if dropped:
+        raise ValueError(
+            f"{name}: the network must have a place for all of the weights {source!r}, got none "
+            f"for {len(dropped)} of their tensors: {', '.join(dropped[:3])}, ... Are they of a "
+            f"deeper network (config; layers says what is read of it), or of another kind?"
+        )
 
 
 def _side_of_positions(state: dict[str, Tensor], patch_size: int) -> int | None:

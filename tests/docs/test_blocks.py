@@ -31,7 +31,8 @@ def commands() -> list[Any]:
     """Return the commands that need no trained model; tests/e2e/ runs the others."""
     lines = [line for block in blocks("sh") for line in block.values[0].splitlines()]
     parts = [part.strip() for line in lines for part in line.split(" && ")]
-    wanted = dict.fromkeys(part for part in parts if part.startswith("lit-vlm fit "))
+    kinds = ("lit-vlm fit ", "lit-vlm predict --model ")
+    wanted = dict.fromkeys(part for part in parts if part.startswith(kinds))
     return [shlex.split(command, comments=True)[1:] for command in wanted]
 
 
@@ -62,6 +63,7 @@ def test_commands_parse(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_project.py").write_text(_readme_part())
+    (tmp_path / "photos").mkdir()
     code, out, err = cli(*command, "--print_config")
     assert code == 0, err
     assert "class_path" in out

@@ -9,7 +9,6 @@ from lightning import Trainer
 from lightning.pytorch.cli import instantiate_module
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 from torch.testing import assert_close
 
 from lit_vlm.encoders import TimmEncoder
@@ -54,71 +53,44 @@ def test_contract_with_any_list_of_layers(layers: list[int]) -> None:
     check_encoder(encoder(layers=layers))
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "config"),
-    [
-        ("vit_base_patch16_clip_quickgelu_224", 16, VIT),
-        ("vit_small_patch14_reg4_dinov2", 16, VIT),
-        ("eva02_tiny_patch14_224", 16, VIT),
-        ("vit_base_patch16_siglip_224", 16, VIT),
-        ("test_vit_relpos", 32, {}),
-        ("swin_tiny_patch4_window7_224", 16, SWIN),
-        ("test_resnet", 16, {}),
-        ("test_convnext", 32, {}),
-        ("test_efficientnet", 16, {}),
-        ("test_maxvit", 32, {}),
-    ],
+OTHERS: list[tuple[str, int, dict[str, Any]]] = [
+    ("vit_base_patch16_clip_quickgelu_224", 16, VIT),
+    ("vit_small_patch14_dinov2", 16, VIT),
+    ("vit_small_patch14_reg4_dinov2", 16, VIT),
+    ("vit_small_patch16_dinov3", 16, {**VIT, "embed_dim": 32}),
+    ("vit_base_patch16_siglip_224", 16, VIT),
+    ("deit_tiny_distilled_patch16_224", 16, VIT),
+    ("deit3_small_patch16_224", 16, VIT),
+    ("eva02_tiny_patch14_224", 16, VIT),
+    ("beit_base_patch16_224", 16, VIT),
+    ("test_vit_relpos", 32, {}),
+    ("swin_tiny_patch4_window7_224", 16, SWIN),
+    ("vgg11_bn", 32, VGG),
+    ("test_resnet", 32, {}),
+    ("test_convnext", 32, {}),
+    ("test_efficientnet", 32, {}),
+    ("tf_efficientnet_lite0", 32, {}),
+    ("mobilenetv4_conv_small", 32, {}),
+    ("test_maxvit", 32, {}),
+]
+every_network = pytest.mark.parametrize(
+    ("name", "size", "config"), OTHERS, ids=lambda v: str(v)[:40]
 )
-@pytest.mark.parametrize("layers", [[0], [1, 0, -2]], ids=str)
+
+
+@every_network
+@pytest.mark.parametrize("layers", [[-1], [-2], [0], [1, 0, -2]], ids=str)
 def test_contract_of_other_networks(
     name: str, size: int, config: dict[str, Any], layers: list[int]
 ) -> None:
+    if name.startswith("vgg"):
+        layers = [layer or 2 for layer in layers]
     check_encoder(encoder(name, layers, size, config))
 
 
-def test_contract_of_vgg() -> None:
-    check_encoder(encoder("vgg11_bn", [3, 1], 16, VGG))
-
-
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_resnet", "test_convnext"])
-def test_contract_with_the_pooled_output(name: str) -> None:
-    check_encoder(encoder(name, [1, -1], 32, pool=True))
-
-
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"])
-def test_layer_k_of_a_vit_is_what_block_k_puts_out(name: str) -> None:
-    network: Any = timm.create_model(name, img_size=16, num_classes=0, **VIT).eval()
-    entered: list[Tensor] = []
-    left: list[Tensor] = []
-    network.blocks[0].register_forward_pre_hook(lambda _, args: entered.append(args[0]))
-    for block in network.blocks:
-        block.register_forward_hook(lambda _, args, output: left.append(output))
-    ours = encoder(name, [0, 1, 2, 3])
-    ours.network.load_state_dict(network.state_dict(), strict=False)
-
-    images, levels = images_and_levels(ours)
-    with torch.no_grad():
-        network(ours.preprocess(images))
-    for level, tokens in zip(levels, [*entered, *left], strict=True):
-        assert_close(level, tokens[:, network.num_prefix_tokens :])
-
-
-def test_layer_k_of_a_convolutional_network_is_what_stage_k_puts_out() -> None:
-    network: Any = timm.create_model("test_convnext", num_classes=0).eval()
-    left: list[Tensor] = []
-    for module in (network.stem, *network.stages):
-        module.register_forward_hook(lambda _, args, output: left.append(output))
-    depth = len(network.stages)
-    ours = encoder("test_convnext", range(depth + 1), 32)
-    ours.network.load_state_dict(network.state_dict(), strict=False)
-
-    images, levels = images_and_levels(ours, 32)
-    with torch.no_grad():
-        network(ours.preprocess(images))
-    grid = (left[-1].shape[-2], left[-1].shape[-1])
-    assert ours.grid == grid
-    for level, stage in zip(levels, left, strict=True):
-        assert_close(level, adaptive_avg_pool2d(stage, grid).flatten(2).transpose(1, 2))
+@every_network
+def test_contract_with_the_pooled_output(name: str, size: int, config: dict[str, Any]) -> None:
+    check_encoder(encoder(name, [1, -1], size, config, pool=True))
 
 
 def test_stages_are_averaged_down_to_the_coarsest_that_is_asked_for() -> None:
@@ -171,25 +143,26 @@ def test_the_tower_ends_at_the_deepest_layer_read(layers: list[int]) -> None:
         assert not any("blocks" in name for name in names)
 
 
-def test_the_pooled_output_is_the_networks_own() -> None:
-    network: Any = timm.create_model("test_resnet", num_classes=0).eval()
-    ours = encoder("test_resnet", [1], 32, pool=True).eval()
-    ours.network.load_state_dict(network.state_dict())
-    images = some_images(32)
-    with torch.no_grad():
-        pooled = ours(images).pooled
-        assert_close(pooled, network(ours.preprocess(images)))
-
-
-def test_a_frozen_network_keeps_its_batch_statistics_through_training() -> None:
-    eye = encoder("test_resnet", [-1], 32)
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("test_resnet", {}),
+        ("test_efficientnet", {}),
+        ("mobilenetv4_conv_small", {}),
+        ("vgg11_bn", VGG),
+    ],
+)
+def test_a_frozen_network_keeps_its_batch_statistics_through_training(
+    name: str, config: dict[str, Any]
+) -> None:
+    eye = encoder(name, [-2], 32, config)
     eye.freeze()
     head = nn.Linear(eye.dims[0], 1)
     model = nn.ModuleDict({"encoder": eye, "head": head})
     before = {name: value.clone() for name, value in eye.state_dict().items()}
     assert any("running_mean" in name for name in before)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    for _ in range(3):
+    for _ in range(20):
         model.train()
         loss: Tensor = head(eye(some_images(32)).levels[0]).mean()
         torch.autograd.backward(loss)
@@ -212,24 +185,42 @@ def test_making_an_encoder_leaves_batch_statistics_and_mode_alone() -> None:
     assert int(network.bn1.num_batches_tracked) == 0
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_convnext", "test_resnet"])
-def test_gradient_checkpointing_gives_equal_gradients(name: str) -> None:
-    config = VIT if name.startswith("vit") else {}
-    plain = encoder(name, [1, -1], 32, config)
-    saving = encoder(name, [1, -1], 32, config, gradient_checkpointing=True)
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("vit_tiny_patch16_224", VIT),
+        ("eva02_tiny_patch14_224", VIT),
+        ("swin_tiny_patch4_window7_224", {**SWIN, "depths": (2, 2, 2)}),
+        ("test_convnext", {}),
+        ("test_resnet", {}),
+        ("test_efficientnet", {}),
+    ],
+)
+def test_gradient_checkpointing_gives_equal_features_and_gradients(
+    name: str, config: dict[str, Any]
+) -> None:
+    config = config if "test_" in name else {**config, "drop_path_rate": 0.0}
+    plain = encoder(name, [1, 0, -1], 32, config)
+    saving = encoder(name, [1, 0, -1], 32, config, gradient_checkpointing=True)
     saving.network.load_state_dict(plain.network.state_dict())
     images = some_images(32)
     recomputed: list[int] = []
     last = [m for m in saving.network.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
     last.register_forward_pre_hook(lambda *_: recomputed.append(1))
-    for network in (plain, saving):
-        levels = network(images).levels
-        torch.autograd.backward(sum((level.square().mean() for level in levels), torch.zeros(())))
+    levels = [network.train()(images).levels for network in (plain, saving)]
+    for one, other in zip(*levels, strict=True):
+        assert_close(one, other)
+    for of_network in levels:
+        torch.autograd.backward(sum((one.square().mean() for one in of_network), torch.zeros(())))
     assert len(recomputed) == 2, "a block must be run again in the backward pass"
-    for (key, one), (_, other) in zip(
-        plain.named_parameters(), saving.named_parameters(), strict=True
-    ):
-        assert_close(one.grad, other.grad, msg=key)
+    gradients = {key: weight.grad for key, weight in plain.named_parameters()}
+    for key, weight in saving.named_parameters():
+        assert_close(weight.grad, gradients[key], msg=key)
+
+
+def test_gradient_checkpointing_reads_layer_0_of_a_cut_network() -> None:
+    for name in ("test_efficientnet", "vit_tiny_patch16_224", "test_convnext"):
+        check_encoder(encoder(name, [0], 32, gradient_checkpointing=True))
 
 
 def test_refuses_gradient_checkpointing_where_timm_has_none() -> None:
@@ -237,20 +228,44 @@ def test_refuses_gradient_checkpointing_where_timm_has_none() -> None:
         encoder("vgg11", [1], 32, VGG, gradient_checkpointing=True)
 
 
-def test_runs_in_bfloat16() -> None:
-    network = encoder(layers=[1, -1])
-    images, exact = images_and_levels(network)
-    with torch.no_grad():
-        rough = network.to(torch.bfloat16)(images).levels
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("vit_tiny_patch16_224", VIT),
+        ("swin_tiny_patch4_window7_224", SWIN),
+        ("test_resnet", {}),
+        ("vit_small_patch16_dinov3", {**VIT, "embed_dim": 32}),
+    ],
+)
+def test_runs_and_trains_in_bfloat16(name: str, config: dict[str, Any]) -> None:
+    network = encoder(name, [1, 0, -1], 32, config)
+    images, exact = images_and_levels(network, 32)
+    rough = network.to(torch.bfloat16)(images).levels
     for level, expected in zip(rough, exact, strict=True):
         assert level.dtype == torch.bfloat16
         assert_close(level.float(), expected, atol=0.1, rtol=0.1)
+    torch.autograd.backward(sum((level.square().mean() for level in rough), torch.zeros(())))
+    for key, weight in network.named_parameters():
+        assert weight.grad is not None, key
+        assert weight.grad.isfinite().all(), key
+
+
+def test_warns_of_an_untrained_tags_statistics() -> None:
+    with pytest.warns(UserWarning, match="vit_large_patch14_224 has no .* timm's default are used"):
+        TimmEncoder("vit_large_patch14_224", image_size=16, config=VIT)
+
+
+def test_names_the_tags_whose_statistics_may_be_meant(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, "pth")
+    advice = r"default tag .*Name a tag \(.*vit_large_patch14_clip_336\.openai, .*\), or give mean"
+    with pytest.warns(UserWarning, match=advice):
+        TimmEncoder("vit_large_patch14_clip_336", path, image_size=16, config=VIT)
 
 
 def test_warns_of_generic_statistics_of_an_untagged_name() -> None:
     with pytest.warns(UserWarning, match="test_mambaout has no pretrained tag"):
         TimmEncoder("test_mambaout", image_size=32)
-    with pytest.warns(UserWarning, match="give mean and std, if weights"):
+    with pytest.warns(UserWarning, match="Give mean and std, if weights"):
         TimmEncoder("test_mambaout", image_size=32, mean=HALF)
 
 
@@ -272,6 +287,8 @@ def test_takes_the_statistics_of_a_tag() -> None:
 def test_says_which_networks_are_near_an_unknown_name() -> None:
     with pytest.raises(ValueError, match=r"timm knows, got 'resnet5'\. Near it: .*resnet50"):
         TimmEncoder("resnet5")
+    with pytest.raises(ValueError, match=r"got 'convnxt_tiny'\. Near it: convnext_tiny,"):
+        TimmEncoder("convnxt_tiny")
 
 
 @pytest.mark.parametrize("layer", [4, -5])
@@ -284,6 +301,15 @@ def test_refuses_a_layer_that_does_not_exist(layer: int) -> None:
 def test_refuses_layer_0_of_a_network_without_a_stem() -> None:
     with pytest.raises(ValueError, match="vgg11 must be 1 to 6 .* got 0"):
         encoder("vgg11", [0], 32, VGG)
+
+
+def test_says_which_tags_there_are() -> None:
+    for pretrained in (None, "test_resnet.tv"):
+        name = "test_resnet" if pretrained else "test_resnet.tv"
+        with pytest.raises(ValueError, match=r"timm has \(r160_in1k\), got 'tv'"):
+            TimmEncoder(name, pretrained)
+    with pytest.raises(ValueError, match=r"timm has \(it has none\), got 'in1k'"):
+        TimmEncoder("test_mambaout.in1k")
 
 
 def test_refuses_no_layers() -> None:
@@ -306,6 +332,13 @@ def test_refuses_a_config_that_contradicts_itself() -> None:
 def test_refuses_a_size_that_the_network_does_not_take() -> None:
     with pytest.raises(ValueError, match="image_size must be one that the network takes, got 8"):
         encoder("vgg11", [-1], 8, VGG)  # five times halved
+
+
+def test_refuses_a_size_of_which_patches_would_leave_out_pixels() -> None:
+    with pytest.raises(ValueError, match="multiple of the patch size 8, got 20. Take 16 or 24"):
+        encoder(image_size=20)
+    own = TimmEncoder("vit_tiny_patch16_224", mean=HALF, std=HALF, config={**VIT, "patch_size": 15})
+    assert own.grid == (14, 14), "SigLIP's 384 pixels in patches of 14 are the network's own"
 
 
 def saved(folder: Path, kind: str, size: int = 16) -> tuple[Path, nn.Module]:
