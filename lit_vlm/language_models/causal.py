@@ -76,7 +76,10 @@ class CausalLanguageModel(LanguageModel):
             self.model = _from_hub(
                 pretrained,
                 lambda name: AutoModelForCausalLM.from_pretrained(
-                    name, attn_implementation=attention
+                    # The trainer's precision decides; half-precision weights would lose updates.
+                    name,
+                    dtype=torch.float32,
+                    attn_implementation=attention,
                 ),
             )
             # from_pretrained returns evaluation mode, which Lightning would keep during fit.

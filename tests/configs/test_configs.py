@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM
 
 from lit_vlm.cli import LitVLMCLI
 from lit_vlm.config_files import CONFIGS
+from lit_vlm.language_models.tokenizers import train_bpe
 from lit_vlm.model import VisionLanguageModel
 
 CLI = Callable[..., tuple[int, str, str]]
@@ -25,9 +27,30 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[LitVLMCLI]:
     return made
 
 
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """A folder with tiny stand-ins for the parts that ``real_parts`` reads."""
+    folder = tmp_path / "parts"
+    Dinov2Model(
+        Dinov2Config(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, image_size=56)
+    ).save_pretrained(folder / "dinov2-small")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 300}
+    LlamaForCausalLM(LlamaConfig(**sizes, intermediate_size=8)).save_pretrained(
+        folder / "smollm2-135m"
+    )
+    tokenizer = train_bpe(["what color is it?"], vocab_size=300)
+    tokenizer.save_pretrained(folder / "smollm2-135m")
+    return folder
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_builds_its_model_data_and_trainer(
-    cli: CLI, built: list[LitVLMCLI], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: CLI,
+    built: list[LitVLMCLI],
+    name: str,
+    parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, _, err = cli("fit", "--config", name)
@@ -36,7 +59,7 @@ def test_every_config_builds_its_model_data_and_trainer(
     assert isinstance(model, VisionLanguageModel)
     assert built[0].datamodule is not None
     assert Path(built[0].trainer.default_root_dir) == Path("runs") / name
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [parts]
 
 
 @pytest.mark.parametrize("name", NAMES)

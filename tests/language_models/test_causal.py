@@ -262,6 +262,13 @@ def test_reads_weights_and_tokenizer_of_a_local_folder(tmp_path: Path) -> None:
         assert torch.equal(weights[name], value), name
 
 
+def test_weights_published_in_half_precision_train_in_full(tmp_path: Path) -> None:
+    made = saved(tmp_path)
+    made.model.to(torch.bfloat16).save_pretrained(tmp_path)
+    again = CausalLanguageModel(pretrained=tmp_path)
+    assert {weight.dtype for weight in again.parameters()} == {torch.float32}
+
+
 def test_is_in_training_mode_after_loading(tmp_path: Path) -> None:
     saved(tmp_path)
     again = CausalLanguageModel(pretrained=str(tmp_path))

@@ -293,6 +293,8 @@ def test_prompt_and_labels_agree_for_any_text(
 ) -> None:
     processor = PROCESSORS[name]
     assume(not (name.startswith("Qwen3") and "</think>" in answer))
+    words = [str(token) for token in processor.tokenizer.added_tokens_decoder.values()]
+    assume(not any(word in text for word in words for text in (question, answer)))
     user = _user(*[PICTURE] * number, question)
     whole = processor.encode(_dialogue(user, _assistant(answer)))
     prompt = processor.encode_prompt(_dialogue(user))
