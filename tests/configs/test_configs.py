@@ -34,10 +34,9 @@ def parts(tmp_path: Path) -> Path:
     Dinov2Model(
         Dinov2Config(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, image_size=56)
     ).save_pretrained(folder / "dinov2-small")
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 300}
-    LlamaForCausalLM(LlamaConfig(**sizes, intermediate_size=8)).save_pretrained(
-        folder / "smollm2-135m"
-    )
+    sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    llama = LlamaForCausalLM(LlamaConfig(**sizes, intermediate_size=8, vocab_size=300))
+    llama.save_pretrained(folder / "smollm2-135m")
     tokenizer = train_bpe(["what color is it?"], vocab_size=300)
     tokenizer.save_pretrained(folder / "smollm2-135m")
     return folder
