@@ -32,7 +32,7 @@ def parts(tmp_path: Path) -> Path:
     """A folder with tiny stand-ins for the parts that ``real_parts`` reads."""
     folder = tmp_path / "parts"
     Dinov2Model(
-        Dinov2Config(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, image_size=56)
+        Dinov2Config(hidden_size=8, num_hidden_layers=5, num_attention_heads=2, image_size=56)
     ).save_pretrained(folder / "dinov2-small")
     sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     llama = LlamaForCausalLM(LlamaConfig(**sizes, intermediate_size=8, vocab_size=300))
