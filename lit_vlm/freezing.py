@@ -11,21 +11,33 @@ def freeze(module: nn.Module) -> None:
     """Freeze a module: gradients off and dropped, evaluation mode that survives ``train()``.
 
     Evaluation mode matters as much as the gradients: a frozen BatchNorm in training mode keeps
-    moving its statistics. Freeze before the trainer wraps the model (DDP, FSDP).
+    moving its statistics. Freeze before the trainer wraps the model (DDP, FSDP). A module inside
+    that has ``trains_when_frozen`` set (embeddings of new tokens) is frozen by its own name only.
     """
+    exempt = [m for m in module.modules() if m is not module and _trains_when_frozen(m)]
+    kept = {parameter for inner in exempt for parameter in inner.parameters()}
     for parameter in module.parameters():
-        parameter.requires_grad_(False)
-        parameter.grad = None
+        if parameter not in kept:
+            parameter.requires_grad_(False)
+            parameter.grad = None
     # An instance attribute hides the class's method, also from a parent's train().
     module.train = functools.partial(_stay_in_evaluation, module)  # type: ignore[method-assign]
     module.eval()
 
 
 def unfreeze(module: nn.Module) -> None:
-    """Undo ``freeze``: gradients on, training mode, ``train()`` as the class defines it."""
+    """Undo ``freeze``: gradients on, training mode, ``train()`` as the class defines it.
+
+    A module inside that names what ``only_trains`` of it (a model with adapters) trains no more.
+    """
     module.__dict__.pop("train", None)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
+    for inner in module.modules():
+        only = getattr(inner, "only_trains", None)
+        if only is not None:
+            for name, parameter in inner.named_parameters():
+                parameter.requires_grad_(name in only)
     module.train()
 
 
@@ -50,6 +62,10 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for child, mode in modes.items():
             child.training = mode
+
+
+def _trains_when_frozen(module: nn.Module) -> bool:
+    return bool(getattr(module, "trains_when_frozen", False))
 
 
 def _stay_in_evaluation(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -93,8 +93,11 @@ class VisionLanguageModel(AnsweringModule):
         self.encoder = encoder
         self.fusion = fusion(encoder.dims_by_encoder)
         self.connector = connector(self.fusion.out_dim, language_model.dim)
+        # Asked for now, since a grid that the connector cannot take is no use to anybody.
+        self.connector.num_tokens(self.fusion.num_tokens(encoder.num_tokens))
         self.language_model = language_model
         self.prompt = prompt or ChatTemplate()
+        language_model.add_tokens(self.prompt.new_tokens)
         self.resize: Resize = resize
         self.max_length = max_length
         self.max_new_tokens = max_new_tokens
@@ -147,7 +150,7 @@ class VisionLanguageModel(AnsweringModule):
         """Return the logits at every place of whole dialogues."""
         inputs = _required(batch.inputs)
         embeddings = self._embed(inputs, self._visual(batch.images))
-        return self.language_model.logits(embeddings, inputs.attention_mask)
+        return self.language_model.logits(embeddings, inputs.attention_mask, inputs.roles)
 
     @torch.no_grad()
     def generate(self, batch: Batch) -> list[str]:
@@ -221,7 +224,7 @@ class VisionLanguageModel(AnsweringModule):
         return merge_visual_tokens(embeddings, inputs.is_visual, visual) + 0.0 * visual.sum()
 
     def _loss(self, inputs: TextInputs, embeddings: Tensor) -> TokenLoss:
-        return self.language_model(embeddings, inputs.attention_mask, inputs.labels)
+        return self.language_model(embeddings, inputs.attention_mask, inputs.labels, inputs.roles)
 
     def _answer(self, prompts: TextInputs, visual: Tensor | None) -> list[str]:
         new = self.language_model.generate(
@@ -231,6 +234,7 @@ class VisionLanguageModel(AnsweringModule):
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
+            roles=prompts.roles,
         )
         return [self.processor.decode(ids) for ids in new.tolist()]
 

@@ -8,6 +8,7 @@ from lit_vlm.connectors import Connector
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.fusions import Fusion
 from lit_vlm.language_models import IGNORED, LanguageModel
+from lit_vlm.language_models.token_roles import TokenRoles
 
 
 def check_encoder(encoder: VisionEncoder) -> None:
@@ -106,6 +107,9 @@ def check_language_model(model: LanguageModel, num_tokens: int = 6) -> None:
     assert_close(loss.total, by_hand, msg="the loss must be the summed cross-entropy")
     loss.total.backward()
     _check_gradients(model)
+    nothing = torch.zeros_like(seen)
+    unmoved = model(embeddings, seen, labels, roles=TokenRoles(nothing, nothing))
+    assert_close(unmoved.total, loss.total, msg="roles of plain text must not count")
 
     pad = torch.zeros(2, 3, dtype=torch.bool)
     filler = torch.full((2, 3), IGNORED)

@@ -143,7 +143,7 @@ def test_records_what_a_callable_made_without_what_was_derived(
 ) -> None:
     assert record(Factory(connector))["connector"] == {
         "class_path": "lit_vlm.connectors.mlp.MLPConnector",
-        "init_args": {"depth": 3, "activation": "gelu"},
+        "init_args": {"depth": 3, "activation": "gelu", "width": None},
     }
 
 
@@ -162,7 +162,7 @@ def test_records_a_callable_that_may_be_none() -> None:
 
 def test_records_a_callable_that_a_subclass_hands_on() -> None:
     made = record(DerivedFactory(connector=functools.partial(MLPConnector, depth=1)))
-    assert made["connector"]["init_args"] == {"depth": 1, "activation": "gelu"}
+    assert made["connector"]["init_args"] == {"depth": 1, "activation": "gelu", "width": None}
 
 
 @pytest.mark.parametrize("value", [torch.zeros(1), {1, 2}, object(), print], ids=repr)

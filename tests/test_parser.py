@@ -45,7 +45,7 @@ def mistake(cli: CLI, *words: object) -> str:
         (
             "--model.connector.x 3",
             "at model.connector: unknown option 'x' for lit_vlm.connectors.MLPConnector. Accepted: "
-            "activation, depth.",
+            "activation, depth, width.",
         ),
         (
             "--data.train.pth x",
@@ -195,7 +195,7 @@ def test_suggests_one_of_many_choices(cli: CLI, cli_folder: Path) -> None:
         (
             "prompt: Plain",
             "prompt: TimmEncoder",
-            "at model.prompt: must be a PromptFormat, got TimmEncoder. Accepted: ChatTemplate, Pl",
+            "at model.prompt: must be a PromptFormat, got TimmEncoder. Accepted: ChatTemplate, LL",
         ),
     ],
 )

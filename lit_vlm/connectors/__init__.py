@@ -3,5 +3,19 @@
 from lit_vlm.connectors.base import Connector
 from lit_vlm.connectors.linear import LinearConnector
 from lit_vlm.connectors.mlp import MLPConnector
+from lit_vlm.connectors.pixel_shuffle import PixelShuffleConnector
+from lit_vlm.connectors.pooling import PoolingConnector
+from lit_vlm.connectors.qformer import QFormerConnector
+from lit_vlm.connectors.resampler import CrossAttentionResampler
+from lit_vlm.connectors.transformer import TransformerConnector
 
-__all__ = ["Connector", "LinearConnector", "MLPConnector"]
+__all__ = [
+    "Connector",
+    "CrossAttentionResampler",
+    "LinearConnector",
+    "MLPConnector",
+    "PixelShuffleConnector",
+    "PoolingConnector",
+    "QFormerConnector",
+    "TransformerConnector",
+]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_vlm.conversation import Conversation
 from lit_vlm.language_models.base import IGNORED
+from lit_vlm.language_models.token_roles import TokenRoles
 from lit_vlm.processing import Encoded
 
 
@@ -29,6 +30,12 @@ class TextInputs:
     attention_mask: Bool[Tensor, "B T"]
     is_visual: Bool[Tensor, "B T"]
     labels: Int[Tensor, "B T"]
+
+    @property
+    def roles(self) -> TokenRoles:
+        """What each token is to a language model that treats images and prompts apart."""
+        before_answers = (self.labels != IGNORED).cumsum(dim=1) == 0
+        return TokenRoles(self.is_visual, before_answers & self.attention_mask)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from lit_vlm.encoders.open_clip_weights import from_open_clip
-from lit_vlm.encoders.positions import interpolate_positions
 from lit_vlm.encoders.transformers_network import make_network, published_statistics, sizes_of
 from lit_vlm.encoders.vit import ViTEncoder
+from lit_vlm.positions import interpolate_positions
 
 
 class CLIPEncoder(ViTEncoder):

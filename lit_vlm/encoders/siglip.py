@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import SiglipVisionModel
 
-from lit_vlm.encoders.positions import interpolate_positions
 from lit_vlm.encoders.transformers_network import make_network, published_statistics, sizes_of
 from lit_vlm.encoders.vit import ViTEncoder
+from lit_vlm.positions import interpolate_positions
 
 
 class SigLIPEncoder(ViTEncoder):

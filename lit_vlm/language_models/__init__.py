@@ -2,5 +2,14 @@
 
 from lit_vlm.language_models.base import IGNORED, LanguageModel, TokenLoss
 from lit_vlm.language_models.causal import CausalLanguageModel
+from lit_vlm.language_models.seq2seq import Seq2SeqLanguageModel
+from lit_vlm.language_models.token_roles import TokenRoles
 
-__all__ = ["IGNORED", "CausalLanguageModel", "LanguageModel", "TokenLoss"]
+__all__ = [
+    "IGNORED",
+    "CausalLanguageModel",
+    "LanguageModel",
+    "Seq2SeqLanguageModel",
+    "TokenLoss",
+    "TokenRoles",
+]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lit_vlm.language_models.token_roles import TokenRoles
 from lit_vlm.part import Part
 
 if TYPE_CHECKING:
@@ -43,6 +44,18 @@ class LanguageModel(Part, ABC):
     def train_tokenizer(self, texts: Iterable[str]) -> None:
         """Make the tokenizer from texts, for a model that comes without one."""
 
+    def add_tokens(self, words: Sequence[str]) -> None:
+        """Make words special tokens, where they are none yet, with embeddings that train.
+
+        Raises:
+            ValueError: if this kind of language model cannot.
+        """
+        if words:
+            raise ValueError(
+                f"{type(self).__name__}: a prompt format must do with the tokens that the language "
+                f"model has, got new ones: {', '.join(words)}. Use the format's markers as words."
+            )
+
     @abstractmethod
     def embed(self, input_ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """Look the embeddings of tokens up."""
@@ -53,12 +66,19 @@ class LanguageModel(Part, ABC):
         embeddings: Float[Tensor, "B T D"],
         attention_mask: Bool[Tensor, "B T"],
         labels: Int[Tensor, "B T"],
+        roles: TokenRoles | None = None,
     ) -> TokenLoss:
-        """Return the summed loss; labels are not shifted, ``IGNORED`` marks the rest."""
+        """Return the summed loss; labels are not shifted, ``IGNORED`` marks the rest.
+
+        ``roles`` say which tokens are visual and which the prompt's, for those that care.
+        """
 
     @abstractmethod
     def logits(
-        self, embeddings: Float[Tensor, "B T D"], attention_mask: Bool[Tensor, "B T"]
+        self,
+        embeddings: Float[Tensor, "B T D"],
+        attention_mask: Bool[Tensor, "B T"],
+        roles: TokenRoles | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Return the logits at every position."""
 
@@ -71,6 +91,7 @@ class LanguageModel(Part, ABC):
         max_new_tokens: int = 32,
         temperature: float = 0.0,
         top_p: float = 1.0,
+        roles: TokenRoles | None = None,
     ) -> Int[Tensor, "B T_new"]:
         """Continue left-padded prompts.
 
@@ -81,6 +102,7 @@ class LanguageModel(Part, ABC):
             max_new_tokens: longest answer, in tokens.
             temperature: 0 for greedy decoding, else the sampling temperature.
             top_p: share of probability that sampling draws from.
+            roles: what each token of the prompts is.
 
         Returns:
             New tokens only, ended by a stop token and padded with stop tokens.

@@ -17,8 +17,8 @@ class Segment:
     """A stretch of a prompt that is tokenised by itself.
 
     Attributes:
-        kind: ``markup`` may hold special tokens, ``content`` is somebody's words and never does,
-            ``image`` stands for the visual tokens of the next image.
+        kind: ``markup`` may hold special tokens; ``content`` is read as words, somebody's or the
+            format's, and never does; ``image`` stands for the visual tokens of the next image.
         text: the words; empty for an image.
         supervised: whether the model learns to say it.
     """
@@ -37,6 +37,11 @@ class PromptFormat(Configurable, ABC):
     Ids and labels come from the same segments, so the prompt that generation starts from is
     token for token the prefix that precedes the answer in training.
     """
+
+    @property
+    def new_tokens(self) -> tuple[str, ...]:
+        """Special tokens that the format needs; the model adds those that its tokenizer lacks."""
+        return ()
 
     @abstractmethod
     def segments(
@@ -59,6 +64,14 @@ def end_of_text(tokenizer: "PreTrainedTokenizerBase", who: str) -> str:
             f"{who}: the tokenizer must have an end-of-text token, got none. Set its eos_token."
         )
     return tokenizer.eos_token
+
+
+def begin_of_text(tokenizer: "PreTrainedTokenizerBase") -> list[Segment]:
+    """Return the token with which the tokenizer begins every text, if it does."""
+    # GPT-2 has such a token and never begins a text with it.
+    ids = tokenizer("a").input_ids
+    begins = bool(ids) and ids[0] == tokenizer.bos_token_id
+    return [Segment("markup", str(tokenizer.bos_token))] if begins else []
 
 
 def special_words(tokenizer: "PreTrainedTokenizerBase") -> set[str]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lit_vlm.conversation import ImageContent, Turn
-from lit_vlm.prompts.base import IMAGE, PromptFormat, Segment, end_of_text
+from lit_vlm.prompts.base import IMAGE, PromptFormat, Segment, begin_of_text, end_of_text
+from lit_vlm.prompts.chat_models import warn_of_chat_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +28,7 @@ class Plain(PromptFormat):
         self, turns: Sequence[Turn], tokenizer: "PreTrainedTokenizerBase"
     ) -> list[Segment]:
         """Return the segments of a dialogue."""
-        segments = [Segment("markup", bos)] if (bos := _bos(tokenizer)) else []
+        segments = begin_of_text(tokenizer)
         for turn in turns:
             if turn.role == "assistant":
                 stop = end_of_text(tokenizer, "Plain")
@@ -42,11 +43,6 @@ class Plain(PromptFormat):
 
     def stop_ids(self, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
         """Return the end-of-text token."""
+        warn_of_chat_model("Plain", tokenizer)
         end_of_text(tokenizer, "Plain")
         return [int(tokenizer.eos_token_id)]
-
-
-def _bos(tokenizer: "PreTrainedTokenizerBase") -> str | None:
-    # Only where the tokenizer itself begins every text with it: GPT-2 has one and never does.
-    ids = tokenizer("a").input_ids
-    return str(tokenizer.bos_token) if ids and ids[0] == tokenizer.bos_token_id else None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lit_vlm.language_models import IGNORED, CausalLanguageModel, TokenLoss
+from lit_vlm.language_models import IGNORED, CausalLanguageModel, LanguageModel, TokenLoss
 from lit_vlm.testing import check_language_model
 
 CONFIG: dict[str, Any] = {
@@ -21,19 +21,25 @@ CONFIG: dict[str, Any] = {
 
 
 class Averaging(CausalLanguageModel):
-    def forward(self, embeddings: Tensor, attention_mask: Tensor, labels: Tensor) -> TokenLoss:
+    def forward(
+        self, embeddings: Tensor, attention_mask: Tensor, labels: Tensor, roles: Any = None
+    ) -> TokenLoss:
         loss = super().forward(embeddings, attention_mask, labels)
         return TokenLoss(loss.total / loss.num_tokens, loss.num_tokens)
 
 
 class CountingAll(CausalLanguageModel):
-    def forward(self, embeddings: Tensor, attention_mask: Tensor, labels: Tensor) -> TokenLoss:
+    def forward(
+        self, embeddings: Tensor, attention_mask: Tensor, labels: Tensor, roles: Any = None
+    ) -> TokenLoss:
         loss = super().forward(embeddings, attention_mask, labels)
         return TokenLoss(loss.total, torch.tensor(labels.numel()))
 
 
 class LearningPadding(CausalLanguageModel):
-    def forward(self, embeddings: Tensor, attention_mask: Tensor, labels: Tensor) -> TokenLoss:
+    def forward(
+        self, embeddings: Tensor, attention_mask: Tensor, labels: Tensor, roles: Any = None
+    ) -> TokenLoss:
         total = super().forward(embeddings, attention_mask, labels).total
         padding = (~attention_mask).sum()
         return TokenLoss(total + padding, (labels[:, 1:] != IGNORED).sum())
@@ -67,6 +73,13 @@ class PartlyIdle(CausalLanguageModel):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.idle = nn.Linear(1, 1)
+
+
+def test_a_model_that_cannot_add_tokens_says_so() -> None:
+    model = CausalLanguageModel(config=CONFIG)
+    LanguageModel.add_tokens(model, [])
+    with pytest.raises(ValueError, match="must do with the tokens that the language model has"):
+        LanguageModel.add_tokens(model, ["<new>"])
 
 
 @pytest.mark.parametrize(

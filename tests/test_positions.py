@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import interpolate
 from torch.testing import assert_close
 
-from lit_vlm.encoders.positions import interpolate_positions
+from lit_vlm.positions import interpolate_positions
 
 
 def test_leaves_the_table_alone_at_the_grid_that_it_was_learned_at() -> None:

@@ -1,4 +1,4 @@
-"""Learned positions at grids that they were not learned at."""
+"""Positions at grids that they were not made for."""
 
 from math import isqrt
 
