@@ -9,6 +9,7 @@ from lit_vlm.prompts.chat_models import warn_of_chat_model
 from lit_vlm.prompts.markers import (
     Markers,
     check_new_tokens,
+    checked_markers,
     joined,
     marker,
     split_images,
@@ -37,7 +38,8 @@ class LLaVAV1(PromptFormat):
             ``tokens`` makes each a new special token.
 
     Raises:
-        ValueError: when used, if the tokenizer has no end of text or lacks a new token.
+        ValueError: if ``markers`` is another word; when used, if the tokenizer has no end of text
+            or lacks a new token.
 
     Source:
         LLaVA (Liu et al., 2023), https://github.com/haotian-liu/LLaVA, ``conv_vicuna_v1``. There, a
@@ -46,7 +48,7 @@ class LLaVAV1(PromptFormat):
 
     def __init__(self, system: str = _SYSTEM, markers: Markers = "words") -> None:
         self.system = system
-        self.markers: Markers = markers
+        self.markers = checked_markers("LLaVAV1", markers)
 
     @property
     def new_tokens(self) -> tuple[str, ...]:

@@ -13,6 +13,14 @@ Markers = Literal["words", "tokens"]
 _KINDS: dict[Markers, Literal["content", "markup"]] = {"words": "content", "tokens": "markup"}
 
 
+def checked_markers(who: str, markers: str) -> Markers:
+    """Return the choice of markers, or refuse one that there is not."""
+    for kind in _KINDS:
+        if markers == kind:
+            return kind
+    raise ValueError(f"{who}: markers must be 'words' or 'tokens', got {markers!r}.")
+
+
 def marker(text: str, markers: Markers) -> Segment:
     """Return a marker, which reads the same as words or as one token."""
     return Segment(_KINDS[markers], text)

@@ -9,6 +9,7 @@ from lit_vlm.prompts.chat_models import warn_of_chat_model
 from lit_vlm.prompts.markers import (
     Markers,
     check_new_tokens,
+    checked_markers,
     joined,
     marker,
     split_images,
@@ -66,7 +67,7 @@ class QuestionAnswer(PromptFormat):
         self.question = question
         self.answer = answer
         self.separator = separator
-        self.markers: Markers = markers
+        self.markers = checked_markers("QuestionAnswer", markers)
 
     @property
     def new_tokens(self) -> tuple[str, ...]:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from lit_vlm.conversation import ImageContent, Turn
 from lit_vlm.prompts.base import IMAGE, PromptFormat, Segment, begin_of_text, end_of_text
 from lit_vlm.prompts.chat_models import warn_of_chat_model
-from lit_vlm.prompts.markers import Markers, check_new_tokens, joined, marker, split_system
+from lit_vlm.prompts.markers import (
+    Markers,
+    check_new_tokens,
+    checked_markers,
+    joined,
+    marker,
+    split_system,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,8 +39,8 @@ class QwenVL(PromptFormat):
             answer, since one token must end it.
 
     Raises:
-        ValueError: when used, if the tokenizer lacks a token of ``new_tokens``, or, with words,
-            has no end of text.
+        ValueError: if ``markers`` is another word; when used, if the tokenizer lacks a token of
+            ``new_tokens``, or, with words, has no end of text.
 
     Source:
         Qwen-VL (Bai et al., 2023), https://arxiv.org/abs/2308.12966; there, the ChatML tokens of
@@ -44,7 +51,7 @@ class QwenVL(PromptFormat):
         self, system: str = "You are a helpful assistant.", markers: Markers = "tokens"
     ) -> None:
         self.system = system
-        self.markers: Markers = markers
+        self.markers = checked_markers("QwenVL", markers)
 
     @property
     def new_tokens(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from lit_vlm.prompts.chat_models import warn_of_chat_model
 from lit_vlm.prompts.markers import (
     Markers,
     check_new_tokens,
+    checked_markers,
     joined,
     marker,
     split_images,
@@ -41,7 +42,8 @@ class VisualChat(PromptFormat):
             ``### Question:`` and ``### Answer:`` new special tokens.
 
     Raises:
-        ValueError: when used, if the tokenizer has no end of text or lacks a new token.
+        ValueError: if ``markers`` is another word; when used, if the tokenizer has no end of text
+            or lacks a new token.
 
     Source:
         DeepSpeed-VisualChat (Yao et al., 2023), https://arxiv.org/abs/2309.14327, as in its
@@ -50,7 +52,7 @@ class VisualChat(PromptFormat):
 
     def __init__(self, system: str = _SYSTEM, markers: Markers = "words") -> None:
         self.system = system
-        self.markers: Markers = markers
+        self.markers = checked_markers("VisualChat", markers)
 
     @property
     def new_tokens(self) -> tuple[str, ...]:

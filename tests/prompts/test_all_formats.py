@@ -25,6 +25,7 @@ from lit_vlm.prompts import (
     Segment,
     VisualChat,
 )
+from lit_vlm.prompts.markers import checked_markers
 
 M = 3
 PICTURE = ImageContent("picture.png")
@@ -342,3 +343,8 @@ def test_prompt_and_labels_agree_whatever_is_typed(
 def test_prompt_and_labels_agree_for_any_unicode(name: str, question: str, answer: str) -> None:
     turns = _turns(None, [(1, 0, question, answer), (0, 0, answer, question + "?")])
     _check(PROCESSORS[name, "bytes"], CASES[name], turns)
+
+
+def test_refuses_markers_of_another_kind() -> None:
+    with pytest.raises(ValueError, match="QwenVL: markers must be 'words' or 'tokens', got 'x'"):
+        checked_markers("QwenVL", "x")
