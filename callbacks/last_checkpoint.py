@@ -23,6 +23,19 @@ class LastCheckpoint(RunCheckpoint):
         super().__init__(
             "last", dirpath, every_n_train_steps=every_n_train_steps, save_on_exception=True
         )
+        self._began = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is a state to keep."""
+        super().on_train_start(trainer, pl_module)
+        self._began = True
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Write the state, unless the run failed before it began: a good file may be there."""
+        if self._began:
+            super().on_exception(trainer, pl_module, exception)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lit_vlm.callbacks import (
@@ -32,6 +32,7 @@ from lit_vlm.run_folder import (
     check_output,
     check_writable,
     make_room,
+    put_back,
     resolve_checkpoint,
 )
 
@@ -49,6 +50,17 @@ _WRONG_DATA = {
 }
 
 _OUTPUTS = {"test": "predictions-{}.jsonl", "predict": "answers-{}.jsonl"}
+
+
+class ConfigKeeper(SaveConfigCallback):
+    """Write a run's config when training begins: one that is refused changes no file."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Wait."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it."""
+        super().setup(trainer, pl_module, "fit")
 
 
 class LitVLMCLI(LightningCLI):
@@ -86,6 +98,7 @@ class LitVLMCLI(LightningCLI):
         """Choose the run folder, and give the trainer its logger and callbacks."""
         settings = self._get(self.config_init, "trainer")
         self.asked = self._get(self.config_init, "ckpt_path")
+        self.moved: Path | None = None
         self.folder = Path(settings["default_root_dir"] or self._default_folder())
         settings["default_root_dir"] = str(self.folder)
         if settings["logger"] in (None, True):
@@ -146,6 +159,14 @@ class LitVLMCLI(LightningCLI):
                 f"--ckpt_path for features of a trained one."
             )
 
+    def fit(self, **kwargs: Any) -> None:
+        """Train; a run that fails before it begins leaves the folder as it was."""
+        try:
+            self.trainer.fit(**kwargs)
+        except BaseException:
+            self._put_back()
+            raise
+
     def predict(self, **kwargs: Any) -> None:
         """Predict; the answers go to the file, not to memory."""
         self.trainer.predict(**{**kwargs, "return_predictions": False})
@@ -158,7 +179,12 @@ class LitVLMCLI(LightningCLI):
         if self.asked is None:
             raise ConfigError(NO_MODEL.format(self.subcommand))
         path = resolve_checkpoint(self.asked, self.folder)
-        read_checkpoint(path)
+        held = model_config(read_checkpoint(path))["class_path"]
+        if isinstance(self.model, VisionEncoder) and held != self.model.init_config["class_path"]:
+            raise ConfigError(
+                f"--ckpt_path must hold a {type(self.model).__name__}, got {path}, which holds a "
+                f"{held.rpartition('.')[2]}."
+            )
         self._set_checkpoint(path)
 
     def _set_checkpoint(self, path: str) -> None:
@@ -186,7 +212,13 @@ class LitVLMCLI(LightningCLI):
     @rank_zero_only
     def _make_room(self) -> None:
         if moved := make_room(self.folder):
+            self.moved = moved
             rank_zero_info(f"The earlier run in {self.folder} is now in {moved}.")
+
+    @rank_zero_only
+    def _put_back(self) -> None:
+        if self.moved is not None and put_back(self.folder, self.moved):
+            rank_zero_info(f"The earlier run is in {self.folder} again.")
 
     @rank_zero_only
     def _report_differences(self, checkpoint: dict[str, Any]) -> None:
@@ -224,6 +256,7 @@ def run(command: str, words: list[str]) -> None:
         parser_kwargs={"parser_mode": "omegaconf+", "prog": "lit-vlm"},
         auto_configure_optimizers=False,
         seed_everything_default=0,
+        save_config_callback=ConfigKeeper,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             "plugins": [{"class_path": "lit_vlm.checkpoint_io.AtomicCheckpointIO"}],

@@ -87,7 +87,7 @@ def _take_path(command: str, words: list[str]) -> str | None:
                 f"--data must be a file of dialogues, got {file}: no such file."
             )
     elif not Path(file).exists():
-        if "/" in file:
+        if "/" in file or (command == "predict" and not _may_be_class(file)):
             raise FileNotFoundError(f"--data must be a file or a folder, got {file}: not there.")
         return None
     elif command != "predict" or not _is_pictures(Path(file)):
@@ -111,6 +111,10 @@ def _in_checkpoint(command: str, path: str | None) -> dict[str, Any]:
     content = read_checkpoint(path)
     data = data_config(content)
     return {"model": model_config(content), **({"data": data} if data else {})}
+
+
+def _may_be_class(word: str) -> bool:
+    return "." in word or word[:1].isupper() or word.startswith("{")
 
 
 def _images(place: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 CHECKPOINTS = "checkpoints"
@@ -24,6 +25,15 @@ def make_room(folder: Path) -> Path | None:
         os.rename(folder, moved)
     check_writable(folder)
     return moved
+
+
+def put_back(folder: Path, moved: Path) -> bool:
+    """Give an earlier run its folder again, if the run that took it left nothing."""
+    if any((folder / trace).exists() for trace in _TRACES):
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(moved, folder)
+    return True
 
 
 def check_output(file: Path) -> None:

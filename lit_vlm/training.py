@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from lit_vlm.freezing import trains
 from lit_vlm.language_models.base import TokenLoss
 from lit_vlm.optim import Schedule, parameter_groups, schedule_factor
 from lit_vlm.part import Part
@@ -138,6 +139,11 @@ class TokenWeightedModule(Part, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW over every parameter; see ``parameter_groups``."""
+        if not trains(self):
+            raise ValueError(
+                f"{type(self).__name__}: some part must train, got all of them frozen. Leave one "
+                f"out of what is frozen."
+            )
         # In mixed precisions Lightning refuses to clip gradients for the fused step.
         fused = not self.trainer.precision.endswith("-mixed")
         groups = parameter_groups(self.parts, self.weight_decay)

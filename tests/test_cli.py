@@ -388,3 +388,36 @@ def test_two_processes_train_one_run_and_another_number_resumes_it(
     )
     assert "random states of 2 processes, this run has 1" in done.stderr
     assert not (tmp_path / "run.1").exists()
+
+
+def test_a_resume_that_is_refused_changes_no_file(cli: CLI, cli_folder: Path, run: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    place = ("--trainer.default_root_dir", run)
+    fit = ("fit", "--config", cli_folder / "tiny.yaml", *place)
+    code, _, err = cli(*fit, "--ckpt_path", "last", "--trainer.max_epochs", "1")
+    assert code == 1
+    assert "current_epoch" in err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    succeed(cli, *fit, *RESUME)
+
+
+def test_a_run_that_cannot_begin_leaves_the_earlier_one_in_its_place(
+    cli: CLI, cli_folder: Path, run: Path
+) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    place = ("--trainer.default_root_dir", run)
+    fit = ("fit", "--config", cli_folder / "tiny.yaml", *place)
+    code, _, err = cli(*fit, "--model.prompt", "ChatTemplate")
+    assert code == 1
+    assert "must have a chat template" in err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert not run.with_name(f"{run.name}.1").exists()
+
+
+def test_refuses_to_train_nothing(cli: CLI, cli_folder: Path, tmp_path: Path) -> None:
+    frozen = ("--trainer.callbacks+=Freeze", "--trainer.callbacks.parts")
+    parts = "[encoder, connector, language_model]"
+    place = ("--trainer.default_root_dir", tmp_path / "new")
+    code, _, err = cli("fit", "--config", cli_folder / "tiny.yaml", *place, *frozen, parts)
+    assert code == 1
+    assert "some part must train, got all of them frozen" in err

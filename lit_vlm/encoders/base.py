@@ -110,8 +110,13 @@ class VisionEncoder(Part, ABC):
         return ((pixels - self.mean) / self.std).to(self.mean.dtype)
 
     def predict_step(self, batch: Any, batch_idx: int) -> VisualFeatures:
-        """Return the features of a batch of images."""
-        return self(batch.images)
+        """Return the features of a batch of images, which may be none."""
+        if len(batch.images):
+            return self(batch.images)
+        # Networks need not be able to run on no image.
+        blank = self(batch.images.new_zeros(1, 3, *self.image_size))
+        pooled = None if blank.pooled is None else blank.pooled[:0]
+        return VisualFeatures(tuple(level[:0] for level in blank.levels), blank.grid, pooled)
 
     def forward(self, images: Shaped[Tensor, "B 3 _ _"]) -> VisualFeatures:
         """Encode RGB images, uint8 or float in [0, 1], of any size.

@@ -9,11 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AttentionInterface, AutoModelForCausalLM
 
+from lit_vlm.errors import nearest
 from lit_vlm.language_models.base import IGNORED, TokenLoss
-from lit_vlm.language_models.multimodal_causal_attention import register_multimodal_causal
-from lit_vlm.language_models.prefix_attention import register_prefix
+from lit_vlm.language_models.multimodal_causal_attention import (
+    MULTIMODAL_CAUSAL,
+    PUBLISHED,
+    register_multimodal_causal,
+)
+from lit_vlm.language_models.prefix_attention import PREFIX, register_prefix
 from lit_vlm.language_models.pretrained import (
     Quantization,
     build_config,
@@ -25,6 +30,9 @@ from lit_vlm.language_models.pretrained import (
 )
 from lit_vlm.language_models.token_roles import TokenRoles, roles_in_force
 from lit_vlm.language_models.transformers_model import TransformersLanguageModel
+
+_OWN = (MULTIMODAL_CAUSAL, PUBLISHED, PREFIX)
+_ATTENDING = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 class CausalLanguageModel(TransformersLanguageModel):
@@ -78,6 +86,7 @@ class CausalLanguageModel(TransformersLanguageModel):
         check_source("CausalLanguageModel", pretrained, config)
         register_multimodal_causal()
         register_prefix()
+        _check_name(attention)
         if config is not None:
             check_quantization("CausalLanguageModel", quantization)
             model = _from_config(config, attention)
@@ -89,6 +98,7 @@ class CausalLanguageModel(TransformersLanguageModel):
                 quantization,
                 attn_implementation=attention,
             )
+        _check_support(model, attention)
         super().__init__(
             model,
             tokenizer=tokenizer if tokenizer is not None else pretrained,
@@ -174,7 +184,37 @@ def _from_config(config: dict[str, Any], attention: str | None) -> Any:
         kind="a causal language model",
         examples="llama, qwen2, gpt2",
     )
-    model = AutoModelForCausalLM.from_config(built, attn_implementation=attention)
+    try:
+        model = AutoModelForCausalLM.from_config(built, attn_implementation=attention)
+    except KeyError as error:  # a family that keeps a table of implementations for itself
+        raise _no_support(built.model_type, attention) from error
     if config.get("tie_word_embeddings") is False:
         untie(model)
     return model
+
+
+def _check_name(attention: str | None) -> None:
+    known = {"eager", *AttentionInterface().valid_keys()}
+    if attention is not None and attention not in known and "/" not in attention:
+        hint = nearest(attention, {*_OWN, "sdpa", "eager", "flash_attention_2"})
+        raise ValueError(
+            f"CausalLanguageModel: attention must be one that transformers or lit-vlm has, got "
+            f"{attention!r}.{hint}"
+        )
+
+
+def _check_support(model: Any, attention: str | None) -> None:
+    if attention not in _OWN:
+        return
+    kinds = set(getattr(model.config, "layer_types", None) or ())
+    # Families without transformers' own sdpa compute something else with a mask like ours.
+    if not getattr(model, "_supports_sdpa", False) or kinds - _ATTENDING:
+        raise _no_support(model.config.model_type, attention)
+
+
+def _no_support(family: str, attention: str | None) -> ValueError:
+    return ValueError(
+        f"CausalLanguageModel: attention={attention} must come with a Llama-like model, all of "
+        f"whose layers attend by transformers' interface, got {family}. Leave it out, or take "
+        f"another model."
+    )

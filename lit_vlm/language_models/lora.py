@@ -1,5 +1,6 @@
 """Low-rank adapters inside a language model, through peft."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -8,6 +9,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from lit_vlm.errors import nearest
+from lit_vlm.language_models.pretrained import untie
 
 
 def apply_lora(model: Any, config: dict[str, Any]) -> None:
@@ -53,13 +55,14 @@ def apply_lora(model: Any, config: dict[str, Any]) -> None:
     }
     try:
         peft.inject_adapter_in_model(peft.LoraConfig(**{**defaults, **config}), model)
-    except ValueError as error:
+    except (ValueError, TypeError, NotImplementedError, re.error) as error:
         raise ValueError(
             f"apply_lora: config must be one that peft can apply to {type(model).__name__}, got "
             f"{config}. peft says: {error}"
         ) from error
-    # What unfreezing must not go beyond.
-    model.only_trains = frozenset(n for n, p in model.named_parameters() if p.requires_grad)
+    # What unfreezing must not go beyond, of the whole or of any module in it.
+    for module in model.modules():
+        module.only_trains = frozenset(n for n, p in module.named_parameters() if p.requires_grad)
 
 
 def has_lora(model: Any) -> bool:
@@ -83,11 +86,15 @@ def merge_lora(model: Any) -> None:
 
     if not has_lora(model):
         raise ValueError("merge_lora: the model must have adapters, got none. Merge only once.")
+    if isinstance(model.get_output_embeddings(), BaseTunerLayer):
+        untie(model)  # what the head has learnt is not for the embeddings
     adapted = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     for name, module in list(model.named_modules()):
         if isinstance(module, adapted):
             model.set_submodule(name, _merged(module))
-    del model.peft_config, model.only_trains
+    del model.peft_config
+    for module in model.modules():
+        module.__dict__.pop("only_trains", None)
 
 
 def _merged(module: Any) -> nn.Module:

@@ -123,6 +123,8 @@ def _as_published(
     # The published masks add the least finite number, in which scores drown: an even mean.
     leaked = is_empty & torch.where(visual_keys, ~seen, seen)
     both = torch.cat([first, second], dim=1)
-    mask = torch.zeros(both.shape, device=both.device).masked_fill(~both, -torch.inf)
+    mask = torch.zeros(both.shape, dtype=torch.float32, device=both.device).masked_fill(
+        ~both, -torch.inf
+    )
     mask[:, 1:] = mask[:, 1:].masked_fill(leaked, torch.finfo(torch.float32).min)
     return mask

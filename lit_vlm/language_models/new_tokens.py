@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 from tokenizers import AddedToken
 from torch import Tensor, nn
 
+from lit_vlm.language_models.pretrained import input_table, output_table
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -32,11 +34,10 @@ class NewTokens(nn.Module):
     def __init__(self, words: Sequence[str], model: Any) -> None:
         super().__init__()
         self.words = tuple(words)
-        table = model.get_input_embeddings()
-        head = model.get_output_embeddings()
+        table, head = input_table(model), output_table(model)
         with torch.no_grad():
             # Through the module, since some families scale what they look up.
-            rows = torch.arange(table.num_embeddings, device=table.weight.device)
+            rows = torch.arange(len(table.weight), device=table.weight.device)
             read = table(rows).float().mean(0)
             written = head.weight.float().mean(0)
         count = len(self.words)
@@ -44,17 +45,38 @@ class NewTokens(nn.Module):
         self.written = nn.Parameter(written.to(head.weight.dtype).repeat(count, 1))
         self._ids: tuple[Any, Tensor] | None = None
 
+    def take_over(self, earlier: "NewTokens") -> None:
+        """Take the embeddings of tokens that were added before; they come first."""
+        count = len(earlier.words)
+        with torch.no_grad():
+            self.read[:count] = earlier.read
+            self.written[:count] = earlier.written
+
     def teach(self, tokenizer: "PreTrainedTokenizerBase", model: Any) -> None:
         """Give the tokens to a tokenizer, and the model rows for them if it has none to spare."""
         tokens = [AddedToken(word, special=True, normalized=False) for word in self.words]
         tokenizer.add_tokens(tokens, special_tokens=True)
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        if len(tokenizer) <= len(input_table(model).weight):
+            return
+        if (
+            input_table(model) is not model.get_input_embeddings()
+            or output_table(model) is not model.get_output_embeddings()
+        ):
+            raise ValueError(
+                f"NewTokens: lora must leave embeddings and head alone where tokens are added "
+                f"({', '.join(self.words)}) and the model has no row to spare, got adapters on "
+                f"them. New tokens train by themselves: take the head and the embeddings out of "
+                f"target_modules and modules_to_save."
+            )
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 
     def replace_inputs(
-        self, embeddings: Float[Tensor, "B T D"], input_ids: Int[Tensor, "B T"], tokenizer: Any
-    ) -> Float[Tensor, "B T D"]:
-        """Put the new tokens' own embeddings where the model's table was looked up for them."""
+        self, embeddings: Float[Tensor, "... D"], input_ids: Int[Tensor, "..."], tokenizer: Any
+    ) -> Float[Tensor, "... D"]:
+        """Put the new tokens' own embeddings where the model's table was looked up for them.
+
+        Doing it twice changes nothing, as for ``replace_outputs``.
+        """
         is_new = input_ids[..., None] == self._new_ids(tokenizer, input_ids.device)
         own = is_new.to(self.read.dtype) @ self.read
         return torch.where(is_new.any(-1, keepdim=True), own.to(embeddings.dtype), embeddings)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -9,7 +10,13 @@ from typing import Any, Literal, TypeVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, BitsAndBytesConfig, GenerationConfig, PreTrainedTokenizerBase
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
 
 from lit_vlm.freezing import evaluating
 
@@ -67,6 +74,15 @@ def load_pretrained(
     return model.train()
 
 
+def check_is_text_model(who: str, model: Any) -> None:
+    """Refuse a model that has towers of its own beside the language model."""
+    if model.config.get_text_config() is not model.config:
+        raise ValueError(
+            f"{who}: the model must be a language model alone, got {type(model).__name__}, which "
+            f"has other towers. Take the text model of its family ({model.config.model_type}_text)."
+        )
+
+
 def check_quantization(who: str, quantization: Quantization | None) -> None:
     """Refuse to quantise random weights."""
     if quantization is not None:
@@ -98,13 +114,16 @@ def build_config(
             f"{who}: config must have vocab_size, got {sorted(sizes)}. It is the most tokens that "
             f"a tokenizer may have."
         )
-    try:
-        built = AutoConfig.for_model(model_type, **sizes)
-    except ValueError as error:
+    if model_type not in CONFIG_MAPPING:
         raise ValueError(
             f"{who}: config must have a model_type that transformers knows ({examples}, ...), got "
             f"{model_type!r}."
-        ) from error
+        )
+    _check_fields(who, sizes, CONFIG_MAPPING[model_type])
+    try:
+        built = AutoConfig.for_model(model_type, **sizes)
+    except Exception as error:  # transformers checks its configurations with errors of its own
+        raise ValueError(f"{who}: config={config} must be a network, but: {error}") from error
     if type(built) not in known:
         raise ValueError(
             f"{who}: config must have the model_type of {kind} ({examples}, ...), got "
@@ -124,6 +143,16 @@ def plain_config(model: Any) -> dict[str, Any]:
     return {k: v for k, v in full.items() if k not in dropped}
 
 
+def input_table(model: Any) -> Any:
+    """Return the module that holds a model's embeddings, without what peft put around it."""
+    return _bare(model.get_input_embeddings())
+
+
+def output_table(model: Any) -> Any:
+    """Return the module that holds a model's head, without what peft put around it."""
+    return _bare(model.get_output_embeddings())
+
+
 def untie(model: Any) -> None:
     """Give a model whose head and embeddings share a matrix one each.
 
@@ -132,13 +161,13 @@ def untie(model: Any) -> None:
     """
     if not _tied(model):
         return
-    head = model.get_output_embeddings()
+    head = output_table(model)
     head.weight = nn.Parameter(head.weight.detach().clone())
 
 
 def fitting(who: str, tokenizer: PreTrainedTokenizerBase, model: Any) -> PreTrainedTokenizerBase:
     """Return a tokenizer, or refuse one with more tokens than the model has embeddings."""
-    rows = model.get_input_embeddings().num_embeddings
+    rows = len(input_table(model).weight)
     if len(tokenizer) > rows:
         raise ValueError(
             f"{who}: the tokenizer must not have more tokens than the model has embeddings "
@@ -218,8 +247,24 @@ def _no_habits_of_generation(model: Any) -> Iterator[None]:
         model.generation_config = own
 
 
+def _check_fields(who: str, sizes: dict[str, Any], config_class: Any) -> None:
+    # transformers keeps whatever it is given, so only what looks like a slip can be refused.
+    known = config_class()
+    for key in sizes:
+        near = get_close_matches(key, known.to_dict(), n=1, cutoff=0.85)
+        if near and not hasattr(known, key):
+            raise ValueError(
+                f"{who}: config must have fields of {config_class.__name__}, got {key!r}. Did you "
+                f"mean: {near[0]}?"
+            )
+
+
 def _tied(model: Any) -> bool:
-    tables = (model.get_input_embeddings(), model.get_output_embeddings())
-    # peft keeps the original beside a copy that trains.
-    read, written = (getattr(table, "original_module", table) for table in tables)
-    return read.weight is written.weight
+    return input_table(model).weight is output_table(model).weight
+
+
+def _bare(table: Any) -> Any:
+    # peft puts adapters around a layer, or keeps it beside a copy that trains.
+    for name in ("base_layer", "original_module"):
+        table = getattr(table, name, table)
+    return table

@@ -12,7 +12,14 @@ from transformers import AutoTokenizer
 from lit_vlm.language_models.base import LanguageModel
 from lit_vlm.language_models.lora import apply_lora, has_lora, merge_lora
 from lit_vlm.language_models.new_tokens import NewTokens
-from lit_vlm.language_models.pretrained import Quantization, fitting, from_hub, plain_config
+from lit_vlm.language_models.pretrained import (
+    Quantization,
+    check_is_text_model,
+    fitting,
+    from_hub,
+    input_table,
+    plain_config,
+)
 from lit_vlm.language_models.recomputing import recompute_blocks, recompute_frozen_blocks
 from lit_vlm.language_models.tokenizers import (
     tokenizer_from_state,
@@ -44,6 +51,7 @@ class TransformersLanguageModel(LanguageModel, ABC):
         new_tokens: Sequence[str] | None,
     ) -> None:
         super().__init__()
+        check_is_text_model(type(self).__name__, model)
         self.model = model
         self.tokenizer = None
         if tokenizer is not None:
@@ -54,7 +62,7 @@ class TransformersLanguageModel(LanguageModel, ABC):
         self._tokens_are_given = new_tokens is not None
         if lora is not None:
             apply_lora(model, lora)
-        self._add(new_tokens or ())
+        self._add(self._checked(new_tokens or ()))
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             recompute_blocks(model)
@@ -83,7 +91,7 @@ class TransformersLanguageModel(LanguageModel, ABC):
     def train_tokenizer(self, texts: Iterable[str]) -> None:
         """Train a byte-level BPE as large as the model's table of embeddings."""
         words = self.new_tokens.words if self.new_tokens else ()
-        rows = self.model.get_input_embeddings().num_embeddings
+        rows = len(input_table(self.model).weight)
         self.tokenizer = train_bpe(texts, rows - len(words))
         if self.new_tokens:
             self.new_tokens.teach(self.tokenizer, self.model)
@@ -93,6 +101,7 @@ class TransformersLanguageModel(LanguageModel, ABC):
         if self._tokens_are_given:
             return
         known = self.tokenizer.get_vocab() if self.tokenizer is not None else {}
+        known |= dict.fromkeys(self.new_tokens.words, 0) if self.new_tokens else {}
         self._add([word for word in words if word not in known])
 
     def train(self, mode: bool = True) -> "TransformersLanguageModel":
@@ -112,21 +121,51 @@ class TransformersLanguageModel(LanguageModel, ABC):
             ValueError: if there are no adapters.
         """
         merge_lora(self.model)
+        if self.new_tokens:
+            self._listen()  # the modules that were listened to may be gone
 
     def embed(self, input_ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """Look the embeddings of tokens up."""
-        embeddings = self.model.get_input_embeddings()(input_ids)
-        if self.new_tokens is None:
-            return embeddings
-        return self.new_tokens.replace_inputs(embeddings, input_ids, self.tokenizer)
+        return self.model.get_input_embeddings()(input_ids)
+
+    def _checked(self, words: Sequence[str]) -> Sequence[str]:
+        known = self.tokenizer.get_vocab() if self.tokenizer is not None else {}
+        odd = [word for word in words if not word or word in known]
+        if isinstance(words, str) or odd or len(set(words)) < len(words):
+            raise ValueError(
+                f"{type(self).__name__}: new_tokens must be a list of different words that are no "
+                f"tokens yet, got {words!r}. Leave out what the tokenizer has."
+            )
+        return words
 
     def _add(self, words: Sequence[str]) -> None:
         if not words:
             return
+        earlier = self.new_tokens
+        words = [*(earlier.words if earlier else ()), *words]
         self.new_tokens = NewTokens(words, self.model)
+        if earlier:
+            self.new_tokens.take_over(earlier)
         if self.tokenizer is not None:
             self.new_tokens.teach(self.tokenizer, self.model)
-        self.model.get_output_embeddings().register_forward_hook(self._with_new_logits)
+        self._listen()
+
+    def _listen(self) -> None:
+        # Hooks, since generation and decoders look tokens up and predict them by themselves.
+        stacks = [self.model, *filter(None, (self.model.get_encoder(), self.model.get_decoder()))]
+        tables = {id(t): t for stack in stacks if (t := stack.get_input_embeddings()) is not None}
+        for table in tables.values():
+            if self._with_new_embeddings not in table._forward_hooks.values():
+                table.register_forward_hook(self._with_new_embeddings)
+        head = self.model.get_output_embeddings()
+        if self._with_new_logits not in head._forward_hooks.values():
+            head.register_forward_hook(self._with_new_logits)
+
+    def _with_new_embeddings(self, _: Any, args: tuple[Tensor, ...], found: Tensor) -> Tensor:
+        assert self.new_tokens is not None
+        if self.tokenizer is None:  # the mean of all rows is asked for before anything is new
+            return found
+        return self.new_tokens.replace_inputs(found, args[0], self.tokenizer)
 
     def _with_new_logits(self, _: Any, args: tuple[Tensor, ...], logits: Tensor) -> Tensor:
         assert self.new_tokens is not None

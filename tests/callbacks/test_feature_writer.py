@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,33 @@ def test_names_pictures_that_cannot_be_read(cli: CLI, folder: Path, tmp_path: Pa
     assert [json.loads(line)["row"] for line in lines] == [3]
 
 
+def test_a_batch_of_bad_pictures_is_no_batch_of_the_network(
+    cli: CLI, folder: Path, tmp_path: Path
+) -> None:
+    for name in ("0.png", "1.png"):
+        (folder / name).write_bytes(b"no picture")
+    output = tmp_path / "features.safetensors"
+    words = ("--model.pool", "true", "--data.batch_size", "2", "--data.on_bad_image", "skip")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        code, _, err = cli("predict", *CLIP, *words, "--data", folder, "--output", output)
+    assert code == 0, err
+    features, _ = read(output)
+    assert features["pooled"].isnan().all(1).tolist() == [True] * 2 + [False] * 5
+
+
+def test_refuses_a_checkpoint_of_another_class(cli: CLI, folder: Path, finished_run: Path) -> None:
+    checkpoint = ("--ckpt_path", finished_run / "checkpoints/last.ckpt")
+    code, _, err = cli("predict", *CLIP, "--data", folder, *checkpoint)
+    assert code == 2
+    assert "--ckpt_path must hold a CLIPEncoder, got" in err
+    assert "which holds a VisionLanguageModel." in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--data", "phottos"), "--data must be a file or a folder, got phottos: not there."),
         (("--output", "out.jsonl"), "FeatureWriter: output must be a .safetensors file"),
         (("--data", "no/folder"), "--data must be a file or a folder, got no/folder: not there."),
         (("--model.layers", "[4]"), "CLIPEncoder: layers must be 0 to 3"),

@@ -451,3 +451,65 @@ def test_a_checkpoint_of_pretrained_weights_needs_no_files(
         assert made.tokenizer is not None
         assert again.tokenizer.get_vocab() == made.tokenizer.get_vocab()
         made = again
+
+
+@pytest.mark.parametrize("kind", ["bloom", "gptj", "mamba", "falcon", "gemma2", "lfm2"])
+@pytest.mark.parametrize("attention", ["multimodal_causal", "prefix"])
+def test_refuses_our_attention_where_a_family_would_compute_something_else(
+    kind: str, attention: str
+) -> None:
+    config: dict[str, Any] = {
+        "model_type": kind,
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+    }
+    if kind == "gptj":
+        config |= {"n_embd": 32, "n_layer": 1, "n_head": 2, "rotary_dim": 8}
+    elif kind != "mamba":
+        config |= {"num_attention_heads": 2}
+    if kind == "lfm2":
+        config |= {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}
+    with pytest.raises(ValueError, match=f"attention={attention} must come with .*, got {kind}"):
+        CausalLanguageModel(config=config, attention=attention)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "gemma2"])
+@pytest.mark.parametrize("attention", ["multimodal_causal", "prefix"])
+def test_our_attention_without_images_is_the_familys_own(kind: str, attention: str) -> None:
+    plain, ours = model(kind), model(kind, attention=attention)
+    ours.load_state_dict(plain.state_dict())
+    embeddings = plain.embed(torch.randint(3, 60, (2, 7)))
+    seen = torch.ones(2, 7, dtype=torch.bool)
+    with torch.no_grad():
+        expected, got = (m.eval().logits(embeddings, seen) for m in (plain, ours))
+    assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_suggests_an_attention_that_there_is() -> None:
+    config = {"model_type": "llama", "vocab_size": 64}
+    with pytest.raises(
+        ValueError, match="got 'multimodal_casual'. Did you mean: multimodal_causal"
+    ):
+        CausalLanguageModel(config=config, attention="multimodal_casual")
+
+
+def test_suggests_a_size_that_there_is() -> None:
+    config = {"model_type": "llama", "vocab_size": 64, "hiden_size": 8}
+    with pytest.raises(ValueError, match="got 'hiden_size'. Did you mean: hidden_size"):
+        CausalLanguageModel(config=config)
+
+
+def test_explains_sizes_that_do_not_go_together() -> None:
+    config = {"model_type": "llama", "vocab_size": 64, "hidden_size": 10, "num_attention_heads": 3}
+    with pytest.raises(ValueError, match="CausalLanguageModel: config=.* must be a network, but:"):
+        CausalLanguageModel(config=config)
+
+
+def test_refuses_a_model_with_towers_of_its_own() -> None:
+    text = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 4}
+    vision = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config: dict[str, Any] = {"model_type": "gemma3", "vocab_size": 64}
+    config |= {"text_config": text | {"intermediate_size": 8}, "vision_config": vision}
+    with pytest.raises(ValueError, match="must be a language model alone, got Gemma3For"):
+        CausalLanguageModel(config=config)

@@ -309,3 +309,30 @@ def test_refuses_another_quantisation() -> None:
     kind: Any = "2bit"
     with pytest.raises(Exception, match="4bit"):  # a type checker may come first
         quantization_config(kind)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+def test_merging_a_tied_head_leaves_the_embeddings_alone() -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "vocab_size": 64, "tie_word_embeddings": True}
+    made: Any = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
+    apply_lora(made, {"r": 2, "target_modules": ["q_proj", "lm_head"]})
+    randomise(made)
+    before = logits(made)
+    merge_lora(made)
+    assert_close(logits(made), before, atol=1e-5, rtol=1e-5)
+
+
+def test_unfreezing_a_module_goes_no_further_than_its_adapters() -> None:
+    made = model()
+    apply_lora(made, {"r": 2})
+    before = trained(made)
+    unfreeze(made.get_submodule("model.layers.0"))
+    assert trained(made) == before
+
+
+@pytest.mark.parametrize("config", [{"r": "8"}, {"target_modules": "q_[proj"}, {"bias": "alll"}])
+def test_explains_values_that_peft_refuses(config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="apply_lora: config must be one that peft can apply"):
+        apply_lora(model(), config)

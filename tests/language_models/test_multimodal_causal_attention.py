@@ -278,3 +278,14 @@ def test_half_precision_is_finite_and_near(name: str, dtype: torch.dtype) -> Non
     lm = model(attention=name).to(dtype)
     rough = logits(lm, embeddings().to(dtype))
     assert_close(rough.float(), exact, atol=5e-2, rtol=5e-2)
+
+
+def test_the_published_mask_is_exact_where_half_precision_is_the_default() -> None:
+    torch.set_default_dtype(torch.bfloat16)  # as Lightning's bf16-true does
+    try:
+        with roles_in_force(roles()):
+            mask = multimodal_causal_mask(LENGTH, LENGTH, batch_size=1, published=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert mask is not None
+    assert mask.dtype == torch.float32

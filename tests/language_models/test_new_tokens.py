@@ -151,3 +151,67 @@ def test_users_cannot_type_them(folder: Path) -> None:
     assert lm.tokenizer is not None
     typed = lm.tokenizer("<see>", add_special_tokens=False, split_special_tokens=True).input_ids
     assert len(typed) > 1
+
+
+def test_generation_reads_them_as_training_does(folder: Path) -> None:
+    lm = CausalLanguageModel(folder).eval()
+    lm.add_tokens(WORDS)
+    assert lm.new_tokens is not None
+    inputs = lm.embed(ids_of(lm, "a red circle"))
+    seen = torch.ones(inputs.shape[:2], dtype=torch.bool)
+    with torch.no_grad():
+        said = lm.logits(inputs, seen)[0, -1].argmax()
+        lm.new_tokens.written[0] = 3 * lm.model.get_output_embeddings().weight[said]
+        lm.new_tokens.read.normal_(std=3)
+    new = lm.generate(inputs, seen, [3], max_new_tokens=8)
+    first_new = len(lm.tokenizer or []) - len(WORDS)
+    assert (new[:, :-1] >= first_new).any(), "a new token must be said before another"
+    for step in range(new.shape[1]):
+        with torch.no_grad():
+            likeliest = lm.logits(inputs, torch.ones(inputs.shape[:2]).bool())[:, -1].argmax(-1)
+        assert torch.equal(likeliest, new[:, step]), step
+        inputs = torch.cat([inputs, lm.embed(new[:, step : step + 1])], 1)
+
+
+def test_adding_more_keeps_the_earlier_ones(folder: Path) -> None:
+    lm = CausalLanguageModel(folder)
+    lm.add_tokens(["<see>"])
+    assert lm.new_tokens is not None
+    with torch.no_grad():
+        lm.new_tokens.read.fill_(5)
+    lm.add_tokens(["<done>", "<see>"])
+    assert lm.new_tokens.words == ("<see>", "<done>")
+    embedded = lm.embed(ids_of(lm, "<see><done>"))
+    assert embedded[0, 0].tolist() == [5.0] * 16
+    assert embedded[0, 1].tolist() != [5.0] * 16
+
+
+@pytest.mark.parametrize("kind", ["modules_to_save", "target_modules"])
+def test_merging_an_adapted_head_keeps_their_logits(kind: str, tmp_path: Path) -> None:
+    made = model(tie_word_embeddings=False)
+    made.model.save_pretrained(tmp_path)  # with rows to spare
+    made.tokenizer.save_pretrained(tmp_path)
+    lm = CausalLanguageModel(tmp_path, lora={"r": 2, kind: ["lm_head"]}, new_tokens=WORDS).eval()
+    with torch.no_grad():
+        for weight in lm.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    ids = ids_of(lm, "<see>a red circle")
+    seen = torch.ones_like(ids, dtype=torch.bool)
+    with torch.no_grad():
+        before = lm.logits(lm.embed(ids), seen)
+        lm.merge()
+        after = lm.logits(lm.embed(ids), seen)
+    assert_close(after, before, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+def test_adapters_on_a_full_table_and_new_tokens_do_not_go_together(folder: Path) -> None:
+    lm = CausalLanguageModel(folder, lora={"r": 2, "modules_to_save": ["embed_tokens", "lm_head"]})
+    with pytest.raises(ValueError, match="lora must leave embeddings and head alone where tokens"):
+        lm.add_tokens(WORDS)
+
+
+@pytest.mark.parametrize("words", [["<see>", "<see>"], [""], "<see>", ["<|end|>"]])
+def test_refuses_words_that_are_no_new_tokens(folder: Path, words: Any) -> None:
+    with pytest.raises(ValueError, match="new_tokens must be a list of different words that are"):
+        CausalLanguageModel(folder, new_tokens=words)
