@@ -200,7 +200,8 @@ class LitVLMCLI(LightningCLI):
         given = self._get(self.config_init, "output")
         if given is not None:
             return Path(given)
-        name = _OUTPUTS.get(str(self.subcommand))
+        looks_only = isinstance(self.model, VisionEncoder)
+        name = "features-{}.safetensors" if looks_only else _OUTPUTS.get(str(self.subcommand))
         if name is None or self.asked is None:
             return None
         return self.folder / name.format(Path(self.asked).stem)
