@@ -87,17 +87,23 @@ class CausalLanguageModel(TransformersLanguageModel):
         register_multimodal_causal()
         register_prefix()
         _check_name(attention)
-        if config is not None:
-            check_quantization("CausalLanguageModel", quantization)
-            model = _from_config(config, attention)
-        else:
-            model = load_pretrained(
-                "CausalLanguageModel",
-                AutoModelForCausalLM,
-                str(pretrained),
-                quantization,
-                attn_implementation=attention,
-            )
+        try:
+            if config is not None:
+                check_quantization("CausalLanguageModel", quantization)
+                model = _from_config(config, attention)
+            else:
+                model = load_pretrained(
+                    "CausalLanguageModel",
+                    AutoModelForCausalLM,
+                    str(pretrained),
+                    quantization,
+                    attn_implementation=attention,
+                )
+        except KeyError as error:  # families that keep a table of implementations for themselves
+            if attention not in _OWN:
+                raise
+            family = str(pretrained) if config is None else config.get("model_type")
+            raise _no_support(str(family), attention) from error
         _check_support(model, attention)
         super().__init__(
             model,
@@ -184,10 +190,7 @@ def _from_config(config: dict[str, Any], attention: str | None) -> Any:
         kind="a causal language model",
         examples="llama, qwen2, gpt2",
     )
-    try:
-        model = AutoModelForCausalLM.from_config(built, attn_implementation=attention)
-    except KeyError as error:  # a family that keeps a table of implementations for itself
-        raise _no_support(built.model_type, attention) from error
+    model = AutoModelForCausalLM.from_config(built, attn_implementation=attention)
     if config.get("tie_word_embeddings") is False:
         untie(model)
     return model
