@@ -110,8 +110,7 @@ class LitVLMCLI(LightningCLI):
         if output is not None:
             check_output(output)
         trainer: Any = super().instantiate_trainer(**kwargs)
-        looks_only = isinstance(self.model, VisionEncoder)
-        writer = FeatureWriter(output) if looks_only else AnswerReport(output)
+        writer = FeatureWriter(output) if self._looks_only else AnswerReport(output)
         trainer.callbacks.insert(0, writer)
         return trainer
 
@@ -148,10 +147,9 @@ class LitVLMCLI(LightningCLI):
 
     def before_predict(self) -> None:
         """Find the checkpoint, which an encoder may do without, and check that the data fits."""
-        looks_only = isinstance(self.model, VisionEncoder)
-        if looks_only != isinstance(self.datamodule, ImageDataModule):
-            raise ConfigError(_WRONG_DATA[looks_only].format(type(self.model).__name__))
-        if not looks_only or self.asked is not None:
+        if self._looks_only != isinstance(self.datamodule, ImageDataModule):
+            raise ConfigError(_WRONG_DATA[self._looks_only].format(type(self.model).__name__))
+        if not self._looks_only or self.asked is not None:
             self._find_checkpoint()
         elif self.model.init_config["init_args"].get("pretrained", ...) is None:
             rank_zero_warn(
@@ -175,12 +173,17 @@ class LitVLMCLI(LightningCLI):
         """Test; the table is the report's."""
         self.trainer.test(**{**kwargs, "verbose": False})
 
+    @property
+    def _looks_only(self) -> bool:
+        # An encoder alone: it predicts features and answers nothing.
+        return isinstance(self.model, VisionEncoder)
+
     def _find_checkpoint(self) -> None:
         if self.asked is None:
             raise ConfigError(NO_MODEL.format(self.subcommand))
         path = resolve_checkpoint(self.asked, self.folder)
         held = model_config(read_checkpoint(path))["class_path"]
-        if isinstance(self.model, VisionEncoder) and held != self.model.init_config["class_path"]:
+        if self._looks_only and held != self.model.init_config["class_path"]:
             raise ConfigError(
                 f"--ckpt_path must hold a {type(self.model).__name__}, got {path}, which holds a "
                 f"{held.rpartition('.')[2]}."
@@ -200,8 +203,7 @@ class LitVLMCLI(LightningCLI):
         given = self._get(self.config_init, "output")
         if given is not None:
             return Path(given)
-        looks_only = isinstance(self.model, VisionEncoder)
-        name = "features-{}.safetensors" if looks_only else _OUTPUTS.get(str(self.subcommand))
+        name = "features-{}.safetensors" if self._looks_only else _OUTPUTS.get(str(self.subcommand))
         if name is None or self.asked is None:
             return None
         return self.folder / name.format(Path(self.asked).stem)

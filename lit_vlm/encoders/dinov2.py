@@ -91,8 +91,8 @@ class DINOv2Encoder(ViTEncoder):
             made = timm_port(entry_point, config or {}, pretrained, image_size)
         else:
             made = hub_port(entry_point, config or {}, pretrained, repo, source)
-        on_hub = port == "transformers" and pretrained != PUBLISHED
-        said_mean, said_std = published_statistics(pretrained if on_hub else None)
+        may_say = port == "transformers" and pretrained != PUBLISHED
+        said_mean, said_std = published_statistics(pretrained if may_say else None)
         super().__init__(
             made.network,
             sizes=made.sizes,

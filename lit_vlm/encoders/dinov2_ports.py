@@ -25,7 +25,6 @@ _WORDS = {"s": "small", "b": "base", "l": "large", "g": "giant"}
 ENTRY_POINTS = tuple(f"dinov2_vit{size}14{reg}" for reg in ("", "_reg") for size in _SIZES)
 """Names that ``torch.hub`` knows the backbones by."""
 
-_NUM_REGISTERS = 4
 _SIDE, _PATCH = 518, 14
 
 
@@ -107,8 +106,8 @@ def timm_port(
     """Make timm's network; its positions are resampled to the input's size when it is made."""
     size, registers = _parse(entry_point)
     own = dict(config)
-    side = int(own.pop("image_size", None) or _SIDE) if image_size is None else image_size
-    own.pop("image_size", None)
+    learned_at = own.pop("image_size", None)
+    side = image_size or learned_at or _SIDE
     name = f"vit_{_WORDS[size]}_patch14_{'reg4_' if registers else ''}dinov2"
     network = create_network("DINOv2Encoder", name, pretrained, side, own)
     return Port(
