@@ -102,13 +102,13 @@ class Position(NamedTuple):
     """Where in a plan an optimizer step is.
 
     Attributes:
-        index: place of the stage in the plan, from 0.
+        place: place of the stage in the plan, from 0.
         name: the stage's name.
         begin: optimizer steps before the stage.
         length: optimizer steps of the stage; None if it has no end.
     """
 
-    index: int
+    place: int
     name: str
     begin: int
     length: int | None
@@ -132,8 +132,8 @@ class StagePlan:
     def __init__(self, lengths: Mapping[str, int | None]) -> None:
         self.positions: list[Position] = []
         begin = 0
-        for index, (name, length) in enumerate(lengths.items()):
-            self.positions.append(Position(index, name, begin, length))
+        for place, (name, length) in enumerate(lengths.items()):
+            self.positions.append(Position(place, name, begin, length))
             begin += length or 0
         self.total = None if None in lengths.values() else begin
 
