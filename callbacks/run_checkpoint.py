@@ -46,7 +46,7 @@ class RunCheckpoint(ModelCheckpoint):
         If the file is not in this run's folder, it is a new run, and there is no score to beat.
         """
         folder = Path(str(self.dirpath))
-        if not (folder / f"{self.filename}.ckpt").is_file():
+        if not (folder / f"{self.filename}.ckpt").exists():
             return
 
         def here(path: str) -> str:

@@ -12,6 +12,7 @@ COMMANDS = {
     "test": "generate answers to the test data, score them and write them down",
     "predict": "generate answers to a file of questions, or an encoder's features of images",
     "chat": "ask a trained model about images",
+    "show": "print and draw what a config means: who trains when (show recipe)",
 }
 _USAGE = """usage: lit-vlm [--version] [--debug] COMMAND ...
 
@@ -64,6 +65,10 @@ def _run(command: str, words: list[str], debug: bool) -> None:
             from lit_vlm.chat import chat
 
             chat(words)
+        elif command == "show":
+            from lit_vlm.show import show
+
+            show(words)
         else:
             from lit_vlm.cli import run
 

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from lit_vlm.conversation import BadSampleError, Conversation, ImageContent, Turn
@@ -26,10 +25,15 @@ def chat(words: Sequence[str]) -> None:
         BadSampleError: if an image cannot be read or the question is too long.
     """
     options = _read_options(words)
+    from lit_vlm.asked_checkpoint import locate_checkpoint
     from lit_vlm.checkpoints import load_model
+    from lit_vlm.config_files import find_config
     from lit_vlm.model import VisionLanguageModel
 
-    model = load_model(options.ckpt_path)
+    run = [word for name in options.config for word in ("--config", find_config(name))]
+    if options.root is not None:
+        run += ["--trainer.default_root_dir", options.root]
+    model = load_model(locate_checkpoint(options.ckpt_path, run))
     if not isinstance(model, VisionLanguageModel):
         raise ValueError(
             f"chat: the checkpoint must hold a VisionLanguageModel, got {type(model).__name__}."
@@ -111,7 +115,16 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser("lit-vlm chat", allow_abbrev=False, description=__doc__.partition(": ")[2])
-    parser.add_argument("--ckpt_path", type=Path, help="checkpoint of the model")
+    parser.add_argument("--ckpt_path", help="checkpoint of the model, or a run folder")
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        help="config of the run, for --ckpt_path selected, best or last",
+    )
+    parser.add_argument(
+        "--trainer.default_root_dir", dest="root", help="the run folder, if the config has another"
+    )
     parser.add_argument(
         "--image",
         action="append",

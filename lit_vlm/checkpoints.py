@@ -11,15 +11,42 @@ from lightning import LightningDataModule, LightningModule
 
 from lit_vlm.errors import root_cause
 
+_BESIDE_SHARDS = "meta.pt"  # Lightning's name for what is neither weights nor optimizer state
+
+IN_SHARDS = (
+    "{}: must be a checkpoint file, got a folder of shards, which --trainer.strategy fsdp2 alone "
+    "can load. Make a file of it: python -m lightning.fabric.utilities.consolidate_checkpoint {} "
+    "--output_file FILE.ckpt"
+)
+"""Message for a folder in the place of a file, which is named twice."""
+
+
+def is_sharded_checkpoint(path: str | Path) -> bool:
+    """Whether a path is a folder to which each process has added its shards (FSDP2)."""
+    return Path(path, _BESIDE_SHARDS).is_file()
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint that this library wrote; tensors stay on disk until they are used.
+
+    Of a sharded one there is all but weights and optimizer states.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a whole checkpoint, or one of another kind.
     """
-    file = Path(path)
+    content = read_any_checkpoint(path)
+    if "_class_path" not in content.get("hyper_parameters", {}):
+        raise ValueError(
+            f"{path}: must be a checkpoint of lit-vlm, got one that does not say what model it "
+            f"holds. Weights of other projects are read by the parts' pretrained argument."
+        )
+    return content
+
+
+def read_any_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of any LightningModule; see ``read_checkpoint``."""
+    file = Path(path, _BESIDE_SHARDS) if is_sharded_checkpoint(path) else Path(path)
     if not file.is_file():
         problem = "which is a folder" if file.is_dir() else "which does not exist"
         raise FileNotFoundError(f"--ckpt_path must be a checkpoint file, got {file}, {problem}.")
@@ -29,12 +56,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{file}: must be a whole checkpoint of lit-vlm, got {_what_it_is(file)}."
         ) from error
-    if not isinstance(content, dict) or "_class_path" not in content.get("hyper_parameters", {}):
-        raise ValueError(
-            f"{file}: must be a checkpoint of lit-vlm, got one that does not say what model it "
-            f"holds. Weights of other projects are read by the parts' pretrained argument."
-        )
-    return content
+    return content if isinstance(content, dict) else {}
 
 
 def model_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -53,10 +75,12 @@ def load_model(path: str | Path) -> LightningModule:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a checkpoint of this library.
+        ValueError: if it is not a checkpoint of this library, or one in shards.
         ImportError: if it holds a user's class that cannot be imported here.
     """
     class_path = model_config(read_checkpoint(path))["class_path"]
+    if is_sharded_checkpoint(path):
+        raise ValueError(IN_SHARDS.format(path, path))
     module, _, name = class_path.rpartition(".")
     try:
         model_class = getattr(importlib.import_module(module), name)

@@ -9,19 +9,29 @@ from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_vlm.callbacks import (
     AnswerReport,
     BestCheckpoint,
+    CheckpointSelection,
     CurvePlot,
     FeatureWriter,
     LastCheckpoint,
+    PretrainedLR,
     RNGState,
+    StagedFreezing,
     TrainableReport,
 )
-from lit_vlm.checkpoints import model_config, read_checkpoint
+from lit_vlm.checkpoints import (
+    IN_SHARDS,
+    is_sharded_checkpoint,
+    model_config,
+    read_checkpoint,
+)
 from lit_vlm.class_names import known_classes
 from lit_vlm.command_words import NO_MODEL, prepare_words
+from lit_vlm.configurable import Configurable
 from lit_vlm.csv_logger import AppendingCSVLogger
 from lit_vlm.data import ImageDataModule
 from lit_vlm.encoders import VisionEncoder
@@ -31,10 +41,13 @@ from lit_vlm.run_folder import (
     CHECKPOINTS,
     check_output,
     check_writable,
+    is_name,
     make_room,
     put_back,
     resolve_checkpoint,
 )
+from lit_vlm.sharded_strategy import StagedModelParallel  # and its name, fsdp2
+from lit_vlm.splits import has_split
 
 _NO_NEWS = (
     "💡 Tip",
@@ -73,6 +86,9 @@ class LitVLMCLI(LightningCLI):
         )
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(CheckpointSelection, "checkpoint_selection")
+        parser.add_lightning_class_args(StagedFreezing, "staged_freezing")
+        parser.add_lightning_class_args(PretrainedLR, "pretrained_lr")
         parser.add_argument(
             "--output",
             type=str | None,
@@ -84,7 +100,8 @@ class LitVLMCLI(LightningCLI):
             "--test_after_fit",
             type=bool,
             default=True,
-            help="Whether fit ends by testing the best checkpoint, if there is test data.",
+            help="Whether fit ends by testing the selected checkpoint, or the best one without a "
+            "selection, if there is test data.",
         )
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
@@ -101,6 +118,9 @@ class LitVLMCLI(LightningCLI):
         self.moved: Path | None = None
         self.folder = Path(settings["default_root_dir"] or self._default_folder())
         settings["default_root_dir"] = str(self.folder)
+        staged = self._get(self.config_init, "staged_freezing")
+        if staged is not None and staged.stages and self._has_no_end(settings):
+            settings["max_epochs"] = -1  # the stages say how long the run is
         if settings["logger"] in (None, True):
             fit = self.subcommand == "fit"
             settings["logger"] = AppendingCSVLogger(self.folder) if fit else False
@@ -110,8 +130,9 @@ class LitVLMCLI(LightningCLI):
         if output is not None:
             check_output(output)
         trainer: Any = super().instantiate_trainer(**kwargs)
-        writer = FeatureWriter(output) if self._looks_only else AnswerReport(output)
-        trainer.callbacks.insert(0, writer)
+        if self._is_ours:
+            writer = FeatureWriter(output) if self._looks_only else AnswerReport(output)
+            trainer.callbacks.insert(0, writer)
         return trainer
 
     def before_fit(self) -> None:
@@ -121,21 +142,24 @@ class LitVLMCLI(LightningCLI):
             return
         path = resolve_checkpoint(self.asked, self.folder)
         self._set_checkpoint(path)
-        self._report_differences(read_checkpoint(path))
+        if self._is_ours:
+            self._report_differences(read_checkpoint(path))
         check_writable(self.folder)
 
     def after_fit(self) -> None:
-        """Test the best checkpoint of the run, or the last state if there is none."""
+        """Select a checkpoint, and test it; the best one, or the last state, if none is."""
         trainer: Any = self.trainer
-        has_test_data = bool(getattr(self.datamodule, "sources", {}).get("test", True))
-        if not self._get(self.config_init, "test_after_fit") or not has_test_data:
-            return
         if trainer.interrupted or trainer.fast_dev_run:
             return
         # The path is taken now: testing a checkpoint restores the callbacks' state, too.
-        best = self._callback(BestCheckpoint).best_model_path or None
-        rank_zero_info(f"Testing {best or 'the last state'}")
-        trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False)
+        path = self._callback(BestCheckpoint).best_model_path or None
+        record = self._callback(CheckpointSelection).select(trainer, self.model, self.datamodule)
+        if record:
+            path = str(self.folder / record["selected"])
+        can_test = has_split(self.datamodule, "test") and is_overridden("test_step", self.model)
+        if self._get(self.config_init, "test_after_fit") and can_test:
+            rank_zero_info(f"Testing {path or 'the last state'}")
+            trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=not self._is_ours)
 
     def before_validate(self) -> None:
         """Find the checkpoint."""
@@ -171,7 +195,16 @@ class LitVLMCLI(LightningCLI):
 
     def test(self, **kwargs: Any) -> None:
         """Test; the table is the report's."""
-        self.trainer.test(**{**kwargs, "verbose": False})
+        self.trainer.test(**{**kwargs, "verbose": not self._is_ours})
+
+    @staticmethod
+    def _has_no_end(settings: Any) -> bool:
+        return settings["max_epochs"] is None and settings["max_steps"] == -1
+
+    @property
+    def _is_ours(self) -> bool:
+        # Another project's module: its checkpoint does not rebuild it, its steps return anything.
+        return isinstance(self.model, Configurable)
 
     @property
     def _looks_only(self) -> bool:
@@ -182,7 +215,7 @@ class LitVLMCLI(LightningCLI):
         if self.asked is None:
             raise ConfigError(NO_MODEL.format(self.subcommand))
         path = resolve_checkpoint(self.asked, self.folder)
-        held = model_config(read_checkpoint(path))["class_path"]
+        held = model_config(read_checkpoint(path))["class_path"] if self._is_ours else ""
         if self._looks_only and held != self.model.init_config["class_path"]:
             raise ConfigError(
                 f"--ckpt_path must hold a {type(self.model).__name__}, got {path}, which holds a "
@@ -191,10 +224,13 @@ class LitVLMCLI(LightningCLI):
         self._set_checkpoint(path)
 
     def _set_checkpoint(self, path: str) -> None:
+        splits = isinstance(self.trainer.strategy, StagedModelParallel)
+        if is_sharded_checkpoint(path) and not splits:
+            raise ConfigError(f"--ckpt_path {IN_SHARDS.format(path, path)}")
         self.config_init[str(self.subcommand)]["ckpt_path"] = path
 
     def _default_folder(self) -> Path:
-        if self.asked in (None, "last", "best"):
+        if self.asked is None or is_name(self.asked):
             return Path("runs")
         path = Path(self.asked)
         return path.parent.parent if path.parent.name == CHECKPOINTS else path.parent
@@ -235,12 +271,16 @@ class LitVLMCLI(LightningCLI):
                 rank_zero_info(f"{key}: {now!r} is used, the checkpoint was made with {then!r}")
 
 
-def run(command: str, words: list[str]) -> None:
+def run(command: str, words: list[str], cli: type[LitVLMCLI] = LitVLMCLI) -> LitVLMCLI:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
         command: one of them.
         words: what follows it on the command line.
+        cli: what runs it.
+
+    Returns:
+        What has run it.
 
     Raises:
         ConfigError: if the command line or a config is wrong.
@@ -249,7 +289,7 @@ def run(command: str, words: list[str]) -> None:
     known_classes()
     # Interpolations in a config are then relative to the file's own keys, not the subcommand's.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    LitVLMCLI(
+    return cli(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,

@@ -5,6 +5,7 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
+from lit_vlm.asked_checkpoint import locate_checkpoint
 from lit_vlm.checkpoints import data_config, model_config, read_checkpoint
 from lit_vlm.config_files import find_config, read_config
 from lit_vlm.errors import ConfigError
@@ -18,8 +19,9 @@ _SEPARATED = ("--config", "-c", "--ckpt_path", "--data", "--model")
 def prepare_words(command: str, words: list[str]) -> list[str]:
     """Resolve config names, and put what a checkpoint knows before what the user says.
 
-    ``--config NAME`` becomes a path. ``--ckpt_path`` supplies model and data to every command but
-    ``fit``, unless a config or the command line names others. ``--data FILE.jsonl`` (or ``.json``)
+    ``--config NAME`` becomes a path, and so does ``--ckpt_path RUN_FOLDER``. ``--ckpt_path``
+    supplies model and data to every command but ``fit``, unless a config or the command line names
+    others. ``--data FILE.jsonl`` (or ``.json``)
     becomes a source that reads the file, in place of the one that the command would read; for
     ``predict``, ``--data FOLDER`` or a picture becomes the pictures in it.
 
@@ -36,6 +38,7 @@ def prepare_words(command: str, words: list[str]) -> list[str]:
     if "-h" in words or "--help" in words:
         return words
     configured = _resolve_configs(words)
+    _resolve_run_folders(words)
     file = _take_path(command, words)
     if file is not None and not file.endswith(_CONVERSATIONS):
         # Behind the configs, which it replaces, and before the options that change it.
@@ -47,7 +50,7 @@ def prepare_words(command: str, words: list[str]) -> list[str]:
     checkpoint = _last_after("--ckpt_path", words)
     needed = {"model"} if file is not None and checkpoint is None else {"model", "data"}
     if command != "fit" and not needed <= chosen:
-        content = _in_checkpoint(command, checkpoint)
+        content = _in_checkpoint(command, checkpoint, words)
         known = {key: value for key, value in content.items() if key not in chosen}
     if file is not None:
         if "data" not in chosen | known.keys():
@@ -76,6 +79,13 @@ def _resolve_configs(words: list[str]) -> set[str]:
     return keys
 
 
+def _resolve_run_folders(words: list[str]) -> None:
+    """Replace run folders by the checkpoints to use of them."""
+    for place, word in enumerate(words[:-1], start=1):
+        if word == "--ckpt_path" and Path(words[place]).is_dir():
+            words[place] = locate_checkpoint(words[place], words)
+
+
 def _take_path(command: str, words: list[str]) -> str | None:
     """Remove ``--data PATH`` if a file or a folder is named, and return the path."""
     file = _last_after("--data", words)
@@ -100,15 +110,10 @@ def _take_path(command: str, words: list[str]) -> str | None:
     return file
 
 
-def _in_checkpoint(command: str, path: str | None) -> dict[str, Any]:
-    if path is None:
+def _in_checkpoint(command: str, asked: str | None, words: list[str]) -> dict[str, Any]:
+    if asked is None:
         raise ConfigError(NO_MODEL.format(command))
-    if path in ("last", "best"):
-        raise ConfigError(
-            f"--ckpt_path {path} must come with the config of the run, got none. Give --config "
-            f"too, or the path of a checkpoint."
-        )
-    content = read_checkpoint(path)
+    content = read_checkpoint(locate_checkpoint(asked, words))
     data = data_config(content)
     return {"model": model_config(content), **({"data": data} if data else {})}
 

@@ -24,6 +24,7 @@ class Configurable:
     """
 
     _init_values: dict[str, Any]
+    _made_as: type
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -53,7 +54,8 @@ class Configurable:
                 arguments[name] = {"class_path": record["class_path"], "init_args": kept}
             else:
                 arguments[name] = _expand(value, of)
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        made_as = getattr(self, "_made_as", type(self))
+        path = f"{made_as.__module__}.{made_as.__qualname__}"
         return {"class_path": path, "init_args": arguments}
 
 
@@ -76,6 +78,8 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
                 for name, value in _named_arguments(signature, self, args, kwargs).items()
             }
             object.__setattr__(self, "_init_values", record)
+            # A strategy that shards a model makes it an object of a class of its own.
+            object.__setattr__(self, "_made_as", type(self))
         init(self, *args, **kwargs)
 
     return recorded

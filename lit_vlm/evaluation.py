@@ -1,7 +1,9 @@
 """Evaluation by generating answers, with the loss beside them."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 from lit_vlm.data.collation import Batch
 from lit_vlm.language_models.base import TokenLoss
@@ -10,8 +12,10 @@ from lit_vlm.optim import Schedule
 from lit_vlm.predictions import Prediction
 from lit_vlm.training import TokenWeightedModule
 
-Answers = dict[str, list[Prediction]]
-"""What an evaluation step returns: its predictions, under that name, for callbacks."""
+Answers = dict[str, list[Any]]
+"""What an evaluation step returns, for callbacks: its ``predictions`` and, where these are scored,
+``scores`` (1 for a right answer, 0 for a wrong one), the samples' ``index`` in the data and
+``groups``, the images that each is about."""
 
 
 class AnsweringModule(TokenWeightedModule, ABC):
@@ -26,6 +30,8 @@ class AnsweringModule(TokenWeightedModule, ABC):
         min_learning_rate: see there.
         generate_in_validation: also generate answers in validation, and log their accuracy.
     """
+
+    evaluation_methods: ClassVar[tuple[str, ...]] = ("evaluate",)
 
     def __init__(
         self,
@@ -46,6 +52,15 @@ class AnsweringModule(TokenWeightedModule, ABC):
         self, batch: Batch, with_loss: bool, with_answers: bool
     ) -> tuple[TokenLoss | None, list[str]]:
         """Return the loss of a batch's dialogues, and the answers generated to its prompts."""
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Generate answers in validation meanwhile, also if it does without them in training."""
+        before, self.generate_in_validation = self.generate_in_validation, True
+        try:
+            yield
+        finally:
+            self.generate_in_validation = before
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Answers:
         """Log the loss; generate and score answers."""
@@ -82,7 +97,13 @@ class AnsweringModule(TokenWeightedModule, ABC):
             [prediction.answer or "" for prediction in made],
             [prediction.index for prediction in made],
         )
-        return {"predictions": made}
+        scored = [prediction for prediction in made if prediction.answer is not None]
+        return {
+            "predictions": made,
+            "scores": [float(bool(prediction.correct)) for prediction in scored],
+            "index": [prediction.index for prediction in scored],
+            "groups": [prediction.known_images for prediction in scored],
+        }
 
     def _log_loss(self, stage: str, loss: TokenLoss | None) -> None:
         if loss is None:

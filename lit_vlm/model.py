@@ -20,6 +20,7 @@ from lit_vlm.merging import merge_visual_tokens
 from lit_vlm.optim import Schedule
 from lit_vlm.processing import Processor
 from lit_vlm.prompts import ChatTemplate, PromptFormat
+from lit_vlm.sharding import is_sharded
 
 
 class VisionLanguageModel(AnsweringModule):
@@ -52,6 +53,8 @@ class VisionLanguageModel(AnsweringModule):
     Raises:
         ValueError: if an argument is out of range.
     """
+
+    evaluation_methods = ("evaluate", "generate", "logits")
 
     def __init__(
         self,
@@ -110,6 +113,21 @@ class VisionLanguageModel(AnsweringModule):
         """The four parts by name, from pixels to text."""
         names = ("encoder", "fusion", "connector", "language_model")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the encoder works at, in pixels."""
+        return self.encoder.image_size[0]
+
+    def set_image_size(self, side: int) -> None:
+        """Let the encoder work at another size; data loaders must be made anew.
+
+        Raises:
+            ValueError: if the encoder or the connector cannot.
+        """
+        self.encoder.set_image_size(side)
+        self.connector.num_tokens(self.fusion.num_tokens(self.encoder.num_tokens))
+        self._processor = None
 
     @property
     def processor(self) -> Processor:
@@ -210,10 +228,12 @@ class VisionLanguageModel(AnsweringModule):
         if len(images):
             return self.see(images)
         visual_parts = (self.encoder, self.fusion, self.connector)
-        if not torch.is_grad_enabled() or not any(trains(part) for part in visual_parts):
+        learning = torch.is_grad_enabled() and any(trains(part) for part in visual_parts)
+        if not learning and not is_sharded(self):
             return None
-        # Every rank must touch every trainable part: one blank image, of which nothing is used.
-        # Evaluation mode keeps it out of the statistics of BatchNorm.
+        # Every rank must touch every part that trains or that all of them hold together: one
+        # blank image, of which nothing is used. Evaluation mode keeps it out of the statistics of
+        # BatchNorm.
         with evaluating(*visual_parts):
             return self.see(images.new_zeros(1, 3, *self.encoder.image_size))[:, :0]
 

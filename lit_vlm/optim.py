@@ -1,15 +1,30 @@
 """Parameter groups and learning-rate schedules."""
 
+import fnmatch
 import math
+import re
+from collections.abc import Collection
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 Schedule = Literal["cosine", "linear", "constant"]
 
+_NORM = re.compile(r"norm\d*$")
+_UNDECAYED = re.compile(
+    r"""
+    \b(absolute_|abs_|rel_|relative_)?pos(ition(al)?)?_?(emb|bias)  # pos_embed, position_embedding
+    | \bembed_positions\b | \bwpe\b | \brel_pos | \brelative_attention_bias\b
+    | \b(cls|class|dist|distillation|reg|register|mask)_(token|emb)
+    | \bregisters\b
+    | \blogit_(scale|bias)\b | temperature
+    """,
+    re.VERBOSE,
+)
+
 
 def parameter_groups(parts: dict[str, nn.Module], weight_decay: float) -> list[dict[str, Any]]:
-    """Group parameters by part, matrices apart from the rest, which does not decay.
+    """Group parameters by part, what decays apart from the rest; see ``decays``.
 
     Every parameter of every part is in exactly one group, frozen ones too: an optimizer skips
     what has no gradient, and parts can thaw later without a new group. A tensor that two parts
@@ -17,7 +32,7 @@ def parameter_groups(parts: dict[str, nn.Module], weight_decay: float) -> list[d
 
     Args:
         parts: modules by name, in order.
-        weight_decay: decay of matrices (tensors of two and more axes).
+        weight_decay: decay of matrices.
 
     Returns:
         Groups with ``params``, ``weight_decay``, ``part`` and a ``name`` of their own.
@@ -25,14 +40,49 @@ def parameter_groups(parts: dict[str, nn.Module], weight_decay: float) -> list[d
     groups = []
     seen: set[int] = set()
     for part, module in parts.items():
-        fresh = [p for p in module.parameters() if id(p) not in seen]
-        seen |= {id(p) for p in fresh}
-        for kind, decay in (("matrices", weight_decay), ("vectors", 0.0)):
-            params = [p for p in fresh if (p.ndim >= 2) == (kind == "matrices")]
+        exempt = exempt_from_decay(module)
+        fresh = [(name, p) for name, p in module.named_parameters() if id(p) not in seen]
+        seen |= {id(p) for _, p in fresh}
+        for kind, decay in (("decay", weight_decay), ("no_decay", 0.0)):
+            params = [p for name, p in fresh if decays(name, p, exempt) == (kind == "decay")]
             if params:
                 name = f"{part}.{kind}"
                 groups.append({"params": params, "weight_decay": decay, "part": part, "name": name})
     return groups
+
+
+def decays(name: str, parameter: Tensor, exempt: Collection[str] = ()) -> bool:
+    """Whether weight decay is meant for a parameter: for matrices and kernels alone.
+
+    Not for norms, biases and whatever else has fewer than two axes, nor for embeddings of
+    positions, class, register and mask tokens, and temperatures, whatever their shape.
+
+    Args:
+        name: dotted name.
+        parameter: the tensor.
+        exempt: names or patterns that do not decay, from ``exempt_from_decay``.
+
+    Example:
+        >>> import torch
+        >>> matrix = torch.zeros(4, 4)
+        >>> decays("blocks.0.fc.weight", matrix), decays("position_embedding.weight", matrix)
+        (True, False)
+    """
+    if parameter.ndim < 2 or any(fnmatch.fnmatchcase(name, pattern) for pattern in exempt):
+        return False
+    *outer, last = name.split(".")
+    inner = outer[-1] if outer else ""
+    return not (last == "bias" or _NORM.search(inner) or _UNDECAYED.search(f"{inner}.{last}"))
+
+
+def exempt_from_decay(module: nn.Module) -> set[str]:
+    """Return the names that networks inside a module list themselves (``no_weight_decay``)."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, inner in module.named_modules()
+        if callable(listed := getattr(inner, "no_weight_decay", None))
+        for name in listed()
+    }
 
 
 def schedule_factor(

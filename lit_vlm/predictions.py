@@ -8,6 +8,8 @@ from lit_vlm.conversation import Conversation
 from lit_vlm.data.collation import Reference
 from lit_vlm.metrics.answer_accuracy import is_correct
 
+_IN_MEMORY = "(in memory)"
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -45,6 +47,11 @@ class Prediction:
             correct=None if answer is None else is_correct(generated, answer),
         )
 
+    @property
+    def known_images(self) -> tuple[str, ...]:
+        """The paths of its images, without those that are only in memory."""
+        return tuple(path for path in self.images if path != _IN_MEMORY)
+
     def to_json(self) -> str:
         """Return one line of a JSON Lines file."""
         row: dict[str, Any] = asdict(self)
@@ -54,7 +61,7 @@ class Prediction:
 
 def _paths(dialogue: Conversation) -> tuple[str, ...]:
     sources = [image.source for image in dialogue.images]
-    return tuple(s if isinstance(s, str) else "(in memory)" for s in map(_plain, sources))
+    return tuple(s if isinstance(s, str) else _IN_MEMORY for s in map(_plain, sources))
 
 
 def _plain(source: Any) -> Any:

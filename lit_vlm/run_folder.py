@@ -5,7 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
+from lit_vlm.checkpoints import is_sharded_checkpoint
+
 CHECKPOINTS = "checkpoints"
+SELECTED = "selected"
+_ORDER = (SELECTED, "best", "last")
 _TRACES = ("metrics.csv", CHECKPOINTS)  # a run that left neither may be overwritten
 
 
@@ -62,16 +66,89 @@ def check_writable(folder: Path, option: str = "--trainer.default_root_dir FOLDE
         ) from error
 
 
+def keep_as(source: Path, target: Path) -> None:
+    """Keep a checkpoint under another name too, which a later change of the first leaves alone.
+
+    A file is linked, since checkpoints are replaced and never written into; it is copied where
+    links are impossible.
+    """
+    part = target.with_name(f".{target.name}.part")
+    remove(part)
+    try:
+        os.link(source, part)
+    except OSError:
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, part)
+    if target.is_dir():
+        remove(target)
+    os.replace(part, target)
+
+
 def resolve_checkpoint(asked: str, folder: Path) -> str:
-    """Turn ``last`` and ``best`` into the files of a run; other paths stay as they are.
+    """Turn a checkpoint's name in a run, or another run's folder, into its path.
+
+    Args:
+        asked: ``selected``, ``last``, ``best`` or another file of the run's ``checkpoints`` without
+            ``.ckpt``; or the path of a checkpoint; or a run folder, for ``pick_checkpoint``.
+        folder: the run's folder.
 
     Raises:
         FileNotFoundError: if there is no such file.
     """
-    path = folder / CHECKPOINTS / f"{asked}.ckpt" if asked in ("last", "best") else Path(asked)
-    if not path.is_file():
+    if is_name(asked):
+        path = folder / CHECKPOINTS / f"{asked}.ckpt"
+        if _is_checkpoint(path):
+            return str(path)
+    elif _is_checkpoint(Path(asked)):
+        return asked
+    if (Path(asked) / CHECKPOINTS).is_dir():
+        return str(pick_checkpoint(Path(asked)))
+    raise FileNotFoundError(_missing(asked, folder))
+
+
+def is_name(asked: str) -> bool:
+    """Whether a checkpoint is asked for by a name such as ``last``, not by a path."""
+    return asked in _ORDER or not (Path(asked).suffix or Path(asked).exists() or "/" in asked)
+
+
+def pick_checkpoint(folder: Path) -> Path:
+    """Return a run's selected checkpoint, else its best, else its last.
+
+    Raises:
+        FileNotFoundError: if it has none of them.
+    """
+    files = [folder / CHECKPOINTS / f"{name}.ckpt" for name in _ORDER]
+    found = next((file for file in files if _is_checkpoint(file)), None)
+    if found is None:
         raise FileNotFoundError(
-            f"--ckpt_path must be a checkpoint, or last or best of the run in {folder}, got "
-            f"{asked!r}: there is no {path}."
+            f"--ckpt_path must be a run that has a checkpoint, got {folder}: there is no "
+            f"{', '.join(file.name for file in files)} in {folder / CHECKPOINTS}."
         )
-    return str(path)
+    return found
+
+
+def _missing(asked: str, folder: Path) -> str:
+    place = folder / CHECKPOINTS
+    path = place / f"{asked}.ckpt" if is_name(asked) else Path(asked)
+    there = ", ".join(sorted(file.stem for file in place.glob("*.ckpt"))) or "no checkpoints"
+    message = (
+        f"--ckpt_path must be a checkpoint, a run folder, or a name such as last of the run in "
+        f"{folder}, got {asked!r}: there is no {path}. That run has: {there}."
+    )
+    if asked == SELECTED:
+        message += (
+            " A checkpoint is selected when fit ends, on data that chose neither last nor best: "
+            "hold some out by --data.selection 0.05, or name a split by "
+            "--checkpoint_selection.split."
+        )
+    return message
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.is_file() or is_sharded_checkpoint(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)

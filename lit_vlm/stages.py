@@ -114,6 +114,22 @@ class Position(NamedTuple):
     length: int | None
 
 
+class StageBatches(NamedTuple):
+    """Which training batches come next, for data modules whose batches a stage changes.
+
+    Attributes:
+        stage: the stage.
+        epoch: number of passes over training data that the run has begun before this one.
+        begin: batches of this pass that are done.
+        end: batches of this pass after which it ends: all of them, or fewer if the stage ends.
+    """
+
+    stage: Stage
+    epoch: int
+    begin: int
+    end: int
+
+
 class StagePlan:
     """When each stage begins and ends, in optimizer steps of the run.
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -12,6 +12,8 @@ from lit_vlm.freezing import trains
 from lit_vlm.language_models.base import TokenLoss
 from lit_vlm.optim import Schedule, parameter_groups, schedule_factor
 from lit_vlm.part import Part
+from lit_vlm.run_length import steps_of_run
+from lit_vlm.sharding import shard
 from lit_vlm.throughput import Throughput
 
 
@@ -32,6 +34,9 @@ class TokenWeightedModule(Part, ABC):
     Raises:
         ValueError: if the learning rate is not positive or a share is out of range.
     """
+
+    evaluation_methods: ClassVar[tuple[str, ...]] = ()
+    """Methods that run the whole model without gradients, beside ``forward``."""
 
     def __init__(
         self,
@@ -61,7 +66,7 @@ class TokenWeightedModule(Part, ABC):
         self.warmup = warmup
         self.schedule = schedule
         self.min_learning_rate = min_learning_rate
-        self._total_steps = math.inf
+        self._total_steps: int | float = math.inf
         self._window: Tensor | None = None
         self._reference = torch.ones(())
         self._since_log = torch.zeros(3)
@@ -75,6 +80,10 @@ class TokenWeightedModule(Part, ABC):
     @abstractmethod
     def forward(self, batch: Any) -> TokenLoss:
         """Return the summed loss of a batch and the number of its supervised tokens."""
+
+    def configure_model(self) -> None:
+        """Split the weights between processes where the strategy does so (FSDP2)."""
+        shard(self, self.device_mesh, self.evaluation_methods)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return a micro-batch's share of the step's loss."""
@@ -102,14 +111,9 @@ class TokenWeightedModule(Part, ABC):
 
     def on_train_start(self) -> None:
         """Find out how many steps the run has, for the schedule."""
-        trainer = self.trainer
-        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        limits = [math.inf]
-        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            limits.append(per_epoch * trainer.max_epochs)
-        if trainer.max_steps >= 0:
-            limits.append(trainer.max_steps)
-        self._total_steps = min(limits)
+        self._total_steps = steps_of_run(self.trainer)
+        if self._rates_are_set_for_it:
+            return
         if math.isinf(self._total_steps) and self.schedule != "constant":
             raise ValueError(
                 f"{type(self).__name__}: schedule {self.schedule!r} must know where the run ends, "
@@ -117,8 +121,10 @@ class TokenWeightedModule(Part, ABC):
             )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the learning rate of this step."""
+        """Set the learning rate of this step, unless a callback sets it."""
         self._throughput.begin_batch()
+        if self._rates_are_set_for_it:
+            return
         factor = self.learning_rate_factor(self.trainer.global_step)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
@@ -148,6 +154,11 @@ class TokenWeightedModule(Part, ABC):
         fused = not self.trainer.precision.endswith("-mixed")
         groups = parameter_groups(self.parts, self.weight_decay)
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=fused)
+
+    @property
+    def _rates_are_set_for_it(self) -> bool:
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return any(getattr(callback, "sets_learning_rates", False) for callback in callbacks)
 
     def _mean_over_ranks(self, value: Tensor) -> Tensor:
         reduced = self.trainer.strategy.reduce(value.clone(), reduce_op="mean")
@@ -182,9 +193,11 @@ class TokenWeightedModule(Part, ABC):
         }
 
     def _learning_rates(self) -> dict[str, float]:
-        return {
-            f"lr/{group['part']}": group["lr"]
-            for optimizer in self.trainer.optimizers
-            for group in optimizer.param_groups
-            if "part" in group
-        }
+        rates: dict[str, float] = {}
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                if "part" in group:
+                    name = f"lr/{group['part']}"
+                    rate = group["lr"] if any(p.requires_grad for p in group["params"]) else 0.0
+                    rates[name] = max(rate, rates.get(name, 0.0))
+        return rates

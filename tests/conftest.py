@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning import seed_everything
 from PIL import Image
+from torch.multiprocessing.spawn import start_processes
 
 from lit_vlm.encoders import TimmEncoder
 from lit_vlm.language_models import CausalLanguageModel
@@ -101,6 +104,27 @@ def tiny_model() -> Callable[..., VisionLanguageModel]:
         return VisionLanguageModel(eye, model, prompt=Plain(), **options)
 
     return make
+
+
+@pytest.fixture
+def two_ranks(tmp_path: Path) -> Callable[[Callable[[], Any]], list[Any]]:
+    """Run a function in two processes of one group; return what each of them returned."""
+
+    def run(job: Callable[[], Any]) -> list[Any]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        start_processes(_rank, (port, job, tmp_path), nprocs=2, start_method="fork")
+        return [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+
+    return run
+
+
+def _rank(rank: int, port: int, job: Callable[[], Any], folder: Path) -> None:
+    torch.set_num_threads(1)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ.update(place, NODE_RANK="0", LOCAL_RANK=str(rank))
+    torch.save(job(), folder / f"rank{rank}.pt")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from lit_vlm.optim import parameter_groups, schedule_factor
+from lit_vlm.encoders import TimmEncoder
+from lit_vlm.optim import decays, exempt_from_decay, parameter_groups, schedule_factor
 
 
 def test_every_parameter_is_in_one_group_and_only_matrices_decay() -> None:
@@ -17,15 +18,92 @@ def test_every_parameter_is_in_one_group_and_only_matrices_decay() -> None:
     assert len(grouped) == len({id(p) for p in grouped})
     assert {id(p) for p in grouped} == {id(p) for m in parts.values() for p in m.parameters()}
     for group in groups:
-        decay = 0.1 if group["name"].endswith(".matrices") else 0.0
+        decay = 0.1 if group["name"].endswith(".decay") else 0.0
         assert group["weight_decay"] == decay
         assert all((p.ndim >= 2) == (decay > 0) for p in group["params"])
     assert [group["name"] for group in groups] == [
-        "eye.matrices",
-        "eye.vectors",
-        "voice.matrices",
-        "voice.vectors",
+        "eye.decay",
+        "eye.no_decay",
+        "voice.decay",
+        "voice.no_decay",
     ]
+
+
+def test_embeddings_of_positions_do_not_decay_though_they_are_matrices() -> None:
+    grey = (0.5, 0.5, 0.5)
+    eye = TimmEncoder("test_vit", image_size=32, mean=grey, std=grey)
+    decayed, undecayed = parameter_groups({"eye": eye}, weight_decay=0.1)
+    names = {id(p): name.removeprefix("network.") for name, p in eye.named_parameters()}
+    still = [names[id(p)] for p in undecayed["params"] if p.ndim >= 2]
+    assert still == ["cls_token", "pos_embed"]
+    assert all(p.ndim >= 2 for p in decayed["params"])
+    assert undecayed["weight_decay"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "network.pos_embed",
+        "network.embeddings.position_embedding.weight",
+        "network.embeddings.position_embeddings",
+        "positional_embedding",
+        "encoder.embed_positions.weight",
+        "transformer.wpe.weight",
+        "layer.0.SelfAttention.relative_attention_bias.weight",
+        "blocks.0.attn.relative_position_bias_table",
+        "blocks.0.attn.rel_pos_h",
+        "cls_token",
+        "embeddings.class_embedding",
+        "network.dist_token",
+        "network.reg_token",
+        "embeddings.register_tokens",
+        "mask_token",
+        "logit_scale",
+        "logit_bias",
+        "loss.temperature",
+        "blocks.0.norm1.weight",
+        "post_layernorm.weight",
+        "qkv.bias",
+    ],
+)
+def test_does_not_decay(name: str) -> None:
+    assert not decays(name, torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blocks.0.attn.qkv.weight",
+        "patch_embed.proj.weight",
+        "embeddings.patch_embedding.weight",
+        "model.embed_tokens.weight",
+        "transformer.wte.weight",
+        "token_embedding.weight",
+        "text_projection",
+        "blocks.0.norm1.linear.weight",
+        "pos_block.0.proj.weight",
+        "head.weight",
+    ],
+)
+def test_decays_matrices_and_kernels_but_no_vectors(name: str) -> None:
+    assert decays(name, torch.zeros(2, 2, 1))
+    assert not decays(name, torch.zeros(2))
+
+
+def test_a_network_names_itself_what_does_not_decay() -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.rows = nn.Parameter(torch.zeros(2, 2)), nn.Linear(2, 2)
+
+        def no_weight_decay(self) -> set[str]:
+            return {"table", "rows.*"}
+
+    model = nn.ModuleDict({"a": Table(), "b": nn.Linear(2, 2)})
+    exempt = exempt_from_decay(model)
+    decayed = [name for name, p in model.named_parameters() if decays(name, p, exempt)]
+    assert decayed == ["b.weight"]
+    assert [group["name"] for group in parameter_groups({"a": Table()}, 0.1)] == ["a.no_decay"]
 
 
 def test_a_tensor_that_two_parts_share_stands_with_the_first() -> None:

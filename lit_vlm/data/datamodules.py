@@ -14,9 +14,10 @@ from lit_vlm.data.datasets import ConversationDataset, Purpose, Sight
 from lit_vlm.data.ledger import SkipLedger
 from lit_vlm.data.loaders import batch_loader
 from lit_vlm.data.sampling import BatchSampler, Slot, TrainingOrder
-from lit_vlm.data.sources import ConversationSource, Sources, Subset, as_list
-from lit_vlm.data.splitting import hold_out, warn_about_shared_images
+from lit_vlm.data.sources import ConversationSource, NamedSources, Sources, Subset, as_list
+from lit_vlm.data.splitting import hold_out_each, warn_about_shared_images
 from lit_vlm.processing import Processor
+from lit_vlm.stages import Stage, StageBatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,10 +30,13 @@ class ConversationDataModule(Configurable, LightningDataModule):
     for; set ``processor`` to use the loaders without a trainer.
 
     Args:
-        train: where training dialogues come from: a source, or several that are mixed.
+        train: where training dialogues come from: a source, or several that are mixed, in a list
+            or by names, which the stages of ``StagedFreezing`` can choose from.
         val: a source, or the share of the training images to hold out with all their dialogues.
         test: a source.
         predict: a source.
+        selection: a source, or the share of the training images to hold out besides, for
+            ``CheckpointSelection`` to choose between checkpoints by.
         batch_size: dialogues of a training batch on one rank.
         eval_batch_size: dialogues of any other batch on one rank; None for ``batch_size``.
         num_workers: processes that read and decode beside the training process, per rank.
@@ -47,14 +51,20 @@ class ConversationDataModule(Configurable, LightningDataModule):
 
     Raises:
         ValueError: if an argument is out of range, or a stage has no source.
+
+    Attributes:
+        follows_stages: whether training batches change with the stages of ``StagedFreezing``.
     """
+
+    follows_stages = True
 
     def __init__(
         self,
-        train: Sources = None,
+        train: NamedSources = None,
         val: Sources | float | int = None,
         test: Sources = None,
         predict: Sources = None,
+        selection: Sources | float | int = None,
         batch_size: int = 32,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
@@ -73,18 +83,22 @@ class ConversationDataModule(Configurable, LightningDataModule):
         for name, value in numbers.items():
             if value is not None and value < 1:
                 raise ValueError(f"ConversationDataModule: {name} must be at least 1, got {value}.")
-        self.val_share = float(val) if isinstance(val, int | float) else None
-        if self.val_share is not None and not 0 < self.val_share < 1:
-            raise ValueError(
-                f"ConversationDataModule: val must be a source, or a share of the training images "
-                f"between 0 and 1, got {val}."
-            )
+        held_out = {"val": val, "selection": selection}
+        self.shares = {k: float(v) for k, v in held_out.items() if isinstance(v, int | float)}
+        for name, share in self.shares.items():
+            if not 0 < share < 1:
+                raise ValueError(
+                    f"ConversationDataModule: {name} must be a source, or a share of the training "
+                    f"images between 0 and 1, got {held_out[name]}."
+                )
         self.sources: dict[str, list[ConversationSource]] = {
             "train": as_list(train),
             "val": [] if isinstance(val, int | float) else as_list(val),
             "test": as_list(test),
             "predict": as_list(predict),
+            "selection": [] if isinstance(selection, int | float) else as_list(selection),
         }
+        self.source_names = list(train) if isinstance(train, dict) else []
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers
@@ -97,6 +111,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
         self._prepared: set[int] = set()
         self._position: dict[str, Any] = {}
         self._ledgers: dict[str, SkipLedger] = {}
+        self._stage_lengths: dict[tuple[Any, ...], int] = {}
 
     @property
     def processor(self) -> Processor:
@@ -118,18 +133,17 @@ class ConversationDataModule(Configurable, LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Index the files of a stage."""
-        stages = {"fit": ["train", "val"], "validate": ["train", "val"]}.get(stage, [stage])
-        if stage == "validate" and self.val_share is None:
-            stages = ["val"]
+        asked = {"fit": ["train", "val", "selection"], "validate": ["val"]}.get(stage, [stage])
+        stages = asked if self.shares.keys().isdisjoint(asked) else ["train", *asked]
         for name in stages:
             for source in self.sources[name]:
                 if id(source) not in self._prepared:
                     source.prepare()
                     self._prepared.add(id(source))
-        if "train" in stages and self.val_share is not None:
-            self._carve_validation(self.val_share)
-        elif stage == "fit":
-            warn_about_shared_images(self.sources["train"], self.sources["val"])
+        if "train" in stages and self.shares:
+            self._carve()
+        if stage == "fit":
+            self._warn_about_shared_images()
         if stage == "fit" and self.trainer is not None and not self.sources["val"]:
             # Training without validation data is allowed; Lightning warns of an empty loader.
             self.trainer.limit_val_batches = 0
@@ -141,19 +155,19 @@ class ConversationDataModule(Configurable, LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled training batches, from where a resumed run stopped."""
+        staged = self._staged_batches()
         dataset = self._dataset("train", "train")
-        world = self.trainer.world_size if self.trainer else 1
-        order = TrainingOrder(
-            len(dataset),
-            self.seed,
-            groups=dataset.groups_by_image() if self.rounds_per_sample > 1 else None,
-            rounds=self.rounds_per_sample,
-            lengths=dataset.lengths() if self.group_by_length else None,
-            global_batch_size=self.batch_size * world,
-        )
-        return self._loader(
-            dataset, order, self.batch_size, drop_last=self.drop_last, **self._position
-        )
+        if staged is None:
+            order = self._order(dataset, self.batch_size)
+            return self._loader(
+                dataset, order, self.batch_size, drop_last=self.drop_last, **self._position
+            )
+        stage, epoch, begin, end = staged
+        batch_size = stage.batch_size or self.batch_size
+        order = self._order(dataset, batch_size, stage.data)
+        sampling = {"position": epoch * self._batches(stage) + begin, "end": end}
+        sampling["epoch_length"] = self._batches(stage)
+        return self._loader(dataset, order, batch_size, drop_last=self.drop_last, **sampling)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return validation batches in order."""
@@ -163,6 +177,14 @@ class ConversationDataModule(Configurable, LightningDataModule):
         """Return test batches in order: with the real images, then once for each probe."""
         sights: tuple[Sight, ...] = ("real", *self.probes)
         return [self._evaluation_loader("test", "evaluate", sight) for sight in sights]
+
+    def selection_dataloader(self) -> DataLoader[Any]:
+        """Return batches in order, of the data that chose no checkpoint yet."""
+        return self._evaluation_loader("selection", "evaluate", "real")
+
+    def has_split(self, split: str) -> bool:
+        """Whether there is a source for a split, or a share of the training images."""
+        return bool(self.sources.get(split)) or split in self.shares
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return prompts in order."""
@@ -210,6 +232,55 @@ class ConversationDataModule(Configurable, LightningDataModule):
         sources = self._sources(stage)
         return ConversationDataset(sources, self.processor, purpose, sight, self.seed)
 
+    def _order(
+        self, dataset: ConversationDataset, batch_size: int, names: Sequence[str] = ()
+    ) -> TrainingOrder:
+        world = self.trainer.world_size if self.trainer else 1
+        return TrainingOrder(
+            len(dataset),
+            self.seed,
+            groups=dataset.groups_by_image() if self.rounds_per_sample > 1 else None,
+            rounds=self.rounds_per_sample,
+            lengths=dataset.lengths() if self.group_by_length else None,
+            global_batch_size=batch_size * world,
+            samples=dataset.samples_of(self._places(names)) if names else None,
+        )
+
+    def _places(self, names: Sequence[str]) -> list[int]:
+        unknown = [name for name in names if name not in self.source_names]
+        if unknown:
+            known = ", ".join(self.source_names) or "none"
+            raise ValueError(
+                f"ConversationDataModule: the data of a stage must be names of train ({known}), "
+                f"got {unknown[0]!r}. Give the training sources names: train: {{NAME: SOURCE}}."
+            )
+        return [self.source_names.index(name) for name in names]
+
+    def _batches(self, stage: Stage) -> int:
+        # Of a whole pass over a stage's data, on this rank.
+        key = (stage.batch_size, *stage.data)
+        if key not in self._stage_lengths:
+            batch_size = stage.batch_size or self.batch_size
+            dataset = self._dataset("train", "train")
+            order = self._order(dataset, batch_size, stage.data)
+            loader = self._loader(dataset, order, batch_size, drop_last=self.drop_last)
+            self._stage_lengths[key] = len(loader)
+        return self._stage_lengths[key]
+
+    def _staged_batches(self) -> StageBatches | None:
+        trainer: Any = self.trainer
+        callbacks = getattr(trainer, "callbacks", [])
+        asked = (c.next_batches(trainer, self._batches) for c in callbacks if _has_stages(c))
+        staged = next((batches for batches in asked if batches is not None), None)
+        first = staged is not None and trainer.fit_loop._combined_loader is None
+        if not first or not trainer.fit_loop.restarting:
+            return staged
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        if not done:
+            return staged
+        # Where a pass has just ended, Lightning first closes it, with a loader that is used up.
+        return staged._replace(begin=done, end=staged.end if staged.begin else done)
+
     def _evaluation_loader(self, stage: str, purpose: Purpose, sight: Sight) -> DataLoader[Any]:
         dataset = self._dataset(stage, purpose, sight)
         slots = [Slot((i,)) for i in range(len(dataset))]
@@ -229,12 +300,19 @@ class ConversationDataModule(Configurable, LightningDataModule):
         on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return batch_loader(dataset, sampler, self.num_workers, self.seed, pin_memory=on_gpu)
 
-    def _carve_validation(self, share: float) -> None:
+    def _carve(self) -> None:
         # The list is built anew from the sources as given, so a second setup changes nothing.
         given = [s.source if isinstance(s, Subset) else s for s in self.sources["train"]]
-        parts = [hold_out(source, share, self.seed) for source in given]
-        self.sources["train"] = [train for train, _ in parts]
-        self.sources["val"] = [val for _, val in parts]
+        parts = [hold_out_each(source, self.shares, self.seed) for source in given]
+        for name in ("train", *self.shares):
+            self.sources[name] = [part[name] for part in parts]
+
+    def _warn_about_shared_images(self) -> None:
+        named = {"train": "training", "val": "validation", "selection": "selection"}
+        for one, other in (("train", "val"), ("train", "selection"), ("val", "selection")):
+            if other not in self.shares or one not in ("train", *self.shares):
+                names = f"{named[one]} and in the {named[other]}"
+                warn_about_shared_images(self.sources[one], self.sources[other], names)
 
     def _ledger(self) -> SkipLedger:
         trainer = self.trainer
@@ -242,9 +320,18 @@ class ConversationDataModule(Configurable, LightningDataModule):
         stage = {"fit": "train", "validate": "val"}.get(
             str(trainer.state.fn), str(trainer.state.fn)
         )
-        if trainer.sanity_checking or trainer.validating:
+        if trainer.sanity_checking:
             stage = "val"
+        if trainer.validating:
+            # Checkpoints are compared on other data than that of validation.
+            evaluated: Any = trainer.val_dataloaders
+            read = evaluated.dataset.sources
+            stage = next(name for name, sources in self.sources.items() if sources == read)
         if stage not in self._ledgers:
             path = Path(trainer.default_root_dir) / f"skipped-{stage}.jsonl"
             self._ledgers[stage] = SkipLedger(path, self.sources[stage])
         return self._ledgers[stage]
+
+
+def _has_stages(callback: Any) -> bool:
+    return hasattr(callback, "next_batches")

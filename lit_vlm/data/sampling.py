@@ -35,6 +35,7 @@ class TrainingOrder:
         rounds: most samples to join in one dialogue.
         lengths: a measure of each sample's length, if batches are to hold like lengths.
         global_batch_size: rows of a batch over all ranks; used with ``lengths``.
+        samples: the samples to order; None for all.
     """
 
     def __init__(
@@ -45,10 +46,15 @@ class TrainingOrder:
         rounds: int = 1,
         lengths: NDArray[np.int64] | None = None,
         global_batch_size: int = 1,
+        samples: Sequence[int] | None = None,
     ) -> None:
-        self.num_samples = num_samples
+        self.samples = range(num_samples) if samples is None else samples
         self.seed = seed
         self.groups = groups
+        if groups is not None and samples is not None:
+            wanted = set(samples)
+            kept = ([i for i in group if i in wanted] for group in groups)
+            self.groups = [group for group in kept if group]
         self.rounds = rounds
         self.lengths = lengths
         self.global_batch_size = global_batch_size
@@ -57,7 +63,7 @@ class TrainingOrder:
         """Return the rows of an epoch, in order; each sample is in exactly one."""
         random = np.random.default_rng([self.seed, epoch])
         if self.groups is None or self.rounds == 1:
-            slots = [Slot((i,)) for i in range(self.num_samples)]
+            slots = [Slot((i,)) for i in self.samples]
         else:
             slots = [
                 Slot(tuple(chunk))
@@ -96,6 +102,7 @@ class BatchSampler(DistributedSampler[list[Slot]]):
         drop_last: leave the last, shorter batch out.
         position: batches that an earlier run has consumed, counted over all its epochs.
         epoch_length: batches of that run's epochs; None for those of a whole epoch.
+        end: batches after which the epoch ends; each iteration is then this one epoch.
 
     Raises:
         ValueError: if there is not one batch.
@@ -110,6 +117,7 @@ class BatchSampler(DistributedSampler[list[Slot]]):
         drop_last: bool = False,
         position: int = 0,
         epoch_length: int | None = None,
+        end: int | None = None,
     ) -> None:
         self.order = order
         self.batch_size = batch_size
@@ -124,6 +132,8 @@ class BatchSampler(DistributedSampler[list[Slot]]):
                 f"{num_replicas} x {batch_size}. Make batch_size smaller or set drop_last: false."
             )
         self.epoch, self._skip = divmod(position, epoch_length or self._length)
+        self._one_epoch = end is not None
+        self._length = min(self._length, end or self._length)
         self._begun = False
 
     def __len__(self) -> int:
@@ -139,7 +149,7 @@ class BatchSampler(DistributedSampler[list[Slot]]):
 
     def __iter__(self) -> Iterator[list[Slot]]:
         """Yield this rank's batches of the first epoch from ``position`` on, then of the next."""
-        if self._begun:
+        if self._begun and not self._one_epoch:
             self.epoch += 1
             self._skip = 0
         self._begun = True

@@ -118,9 +118,14 @@ class Subset(ConversationSource):
 Sources = ConversationSource | Sequence[ConversationSource] | None
 """What a stage may be given: a source, several, or none."""
 
+NamedSources = Sources | dict[str, ConversationSource]
+"""What training may be given: the same, or several by name, for its stages to choose from."""
 
-def as_list(sources: Sources) -> list[ConversationSource]:
+
+def as_list(sources: NamedSources) -> list[ConversationSource]:
     """Return the sources of a stage as a list."""
     if sources is None:
         return []
+    if isinstance(sources, dict):
+        return list(sources.values())
     return [sources] if isinstance(sources, ConversationSource) else list(sources)

@@ -29,30 +29,43 @@ def image_groups(source: ConversationSource) -> list[list[int]]:
 
 
 def hold_out(source: ConversationSource, share: float, seed: int) -> tuple[Subset, Subset]:
-    """Split a source into training and validation samples, by image.
+    """Split a source into training and validation samples, by image; see ``hold_out_each``."""
+    parts = hold_out_each(source, {"val": share}, seed)
+    return parts["train"], parts["val"]
+
+
+def hold_out_each(
+    source: ConversationSource, shares: dict[str, float], seed: int
+) -> dict[str, Subset]:
+    """Split a source into ``train`` and other splits, by image.
 
     Args:
         source: a prepared source.
-        share: share of the image groups to hold out, between 0 and 1.
+        shares: share of the image groups to hold out for each split, between 0 and 1. A split stays
+            the same when others are added behind it.
         seed: chooses the groups; the same seed always chooses the same.
 
     Returns:
-        The samples to train on and those held out, each in the source's order.
+        The splits by name, ``train`` among them, each in the source's order.
 
     Raises:
-        ValueError: if either side would be empty.
+        ValueError: if a split would be empty.
     """
     groups = image_groups(source)
-    count = round(len(groups) * share)
-    if not 0 < count < len(groups):
-        raise ValueError(
-            f"hold_out: val must leave images on both sides, got the share {share} of "
-            f"{len(groups)} groups of samples that share no image."
-        )
-    held = set(np.random.default_rng(seed).permutation(len(groups))[:count].tolist())
-    val = sorted(index for i in held for index in groups[i])
-    train = sorted(index for i, group in enumerate(groups) if i not in held for index in group)
-    return Subset(source, train), Subset(source, val)
+    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
+    parts: dict[str, Subset] = {}
+    begin = 0
+    for name, share in shares.items():
+        end = begin + round(len(groups) * share)
+        if not begin < end < len(groups):
+            raise ValueError(
+                f"hold_out: {name} must leave images on both sides, got the share {share} of "
+                f"{len(groups)} groups of samples that share no image."
+            )
+        parts[name] = Subset(source, sorted(i for place in order[begin:end] for i in groups[place]))
+        begin = end
+    rest = sorted(i for place in order[begin:] for i in groups[place])
+    return {"train": Subset(source, rest), **parts}
 
 
 def shared_images(one: ConversationSource, other: ConversationSource) -> int:
@@ -62,11 +75,17 @@ def shared_images(one: ConversationSource, other: ConversationSource) -> int:
 
 
 def warn_about_shared_images(
-    train: Sequence[ConversationSource], val: Sequence[ConversationSource]
+    seen: Sequence[ConversationSource], held: Sequence[ConversationSource], names: str
 ) -> None:
-    """Warn if images are in the training and in the validation data."""
-    if shared := sum(shared_images(one, other) for one in train for other in val):
+    """Warn if images are in two splits that should have none in common.
+
+    Args:
+        seen: sources that trained or chose the model.
+        held: sources that judge it.
+        names: of the two splits, for the message.
+    """
+    if shared := sum(shared_images(one, other) for one in seen for other in held):
         rank_zero_warn(
-            f"{shared} images are in the training and in the validation data; the validation "
-            f"figures flatter the model. val: 0.05 holds a share of the training images out."
+            f"{shared} images are in the {names} data; the {names.split()[-1]} figures flatter the "
+            f"model. val: 0.05 or selection: 0.05 holds a share of the training images out."
         )

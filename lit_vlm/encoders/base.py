@@ -84,6 +84,17 @@ class VisionEncoder(Part, ABC):
         red, green, blue = (self.mean.flatten().float() * 255).round().int().tolist()
         return red, green, blue
 
+    def set_image_size(self, side: int) -> None:
+        """Work at another size of square images, with the same weights.
+
+        Raises:
+            ValueError: if this kind of encoder cannot.
+        """
+        raise ValueError(
+            f"{type(self).__name__}: the size of the images must stay {self.image_size[0]}, got "
+            f"{side}. CLIPEncoder, SigLIPEncoder and DINOv2Encoder resample their positions."
+        )
+
     def rebuild_without_weights(self, **sizes: Any) -> dict[str, Any]:
         """Return the constructor call of an encoder that has ``pretrained``, naming its sizes.
 

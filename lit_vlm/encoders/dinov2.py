@@ -109,6 +109,7 @@ class DINOv2Encoder(ViTEncoder):
             gradient_checkpointing=gradient_checkpointing,
         )
         self._embed = made.embed
+        self.resamples_positions = port != "timm"
 
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
         """Embed patches, prepend the class token and the registers, add positions."""

@@ -33,7 +33,12 @@ class ViTEncoder(VisionEncoder, ABC):
 
     Raises:
         ValueError: if a layer does not exist, or patches do not tile the input.
+
+    Attributes:
+        resamples_positions: whether ``set_image_size`` can change the size of images.
     """
+
+    resamples_positions = True
 
     def __init__(
         self,
@@ -52,18 +57,14 @@ class ViTEncoder(VisionEncoder, ABC):
         gradient_checkpointing: bool,
     ) -> None:
         who = type(self).__name__
-        if image_size < patch_size or image_size % patch_size:
-            lower = max(image_size // patch_size, 1) * patch_size
-            raise ValueError(
-                f"{who}: image_size must be a multiple of the patch size {patch_size}, got "
-                f"{image_size}. Take {lower} or {lower + patch_size}."
-            )
+        _check_size(who, image_size, patch_size)
         super().__init__((image_size, image_size), mean, std)
         self.network: Any = network
         self._sizes = sizes
         self.norm = norm
         self.pool = pool
         self.gradient_checkpointing = gradient_checkpointing
+        self._patch_size = patch_size
         self.grid = (image_size // patch_size, image_size // patch_size)
         self._blocks, self._final_norm = blocks, final_norm
         self._num_prefix = num_prefix
@@ -72,6 +73,27 @@ class ViTEncoder(VisionEncoder, ABC):
         if not pool:
             del self.blocks[max(self._layers) :]
             self.cut_head(norm)
+
+    def set_image_size(self, side: int) -> None:
+        """Work at another size of square images; positions are resampled to it at each pass.
+
+        Raises:
+            ValueError: if it is no multiple of the patch size, or the network's positions are
+                fixed when it is made.
+        """
+        if not self.resamples_positions:
+            super().set_image_size(side)
+        _check_size(type(self).__name__, side, self._patch_size)
+        self.image_size = (side, side)
+        self.grid = (side // self._patch_size, side // self._patch_size)
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """Return the size of images, which may have changed since the encoder was made."""
+        return {"image_size": self.image_size[0]} if self.resamples_positions else {}
+
+    def load_checkpoint_state(self, state: dict[str, Any]) -> None:
+        """Work at the size of images that the checkpoint's encoder worked at."""
+        self.set_image_size(state["image_size"])
 
     def rebuild_config(self) -> dict[str, Any]:
         """Name the sizes without the weights, which the checkpoint holds."""
@@ -127,6 +149,15 @@ class ViTEncoder(VisionEncoder, ABC):
 
     def _normed(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         return self.network.get_submodule(self._final_norm)(tokens)
+
+
+def _check_size(who: str, side: int, patch_size: int) -> None:
+    if side < patch_size or side % patch_size:
+        lower = max(side // patch_size, 1) * patch_size
+        raise ValueError(
+            f"{who}: image_size must be a multiple of the patch size {patch_size}, got {side}. "
+            f"Take {lower} or {lower + patch_size}."
+        )
 
 
 def _width(norm: Any) -> int:

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from lit_vlm.freezing import evaluating
+from lit_vlm.sharding import is_sharded
 
 Quantization = Literal["4bit", "8bit"]
 """Bits of the weights that bitsandbytes quantises while it loads them."""
@@ -231,6 +232,7 @@ def generate_tokens(
             max_new_tokens=max_new_tokens,
             eos_token_id=list(stop_ids),
             pad_token_id=stop_ids[0],
+            synced_gpus=is_sharded(model),  # all processes must do as many steps
             **sampling,
             **others,
         )

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 _NOBODY = -1
 
@@ -60,7 +62,7 @@ class AnswerAccuracy(Metric):
     scores: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dist_sync_fn": _gather_padded, **kwargs})
         # One entry from the start: a rank without samples must have something to gather.
         self.add_state("indices", torch.tensor([_NOBODY]), dist_reduce_fx="cat")
         # The type is named, since half precisions change the default, which counts to 256 only.
@@ -90,6 +92,13 @@ class AnswerAccuracy(Metric):
         counted = unique != _NOBODY
         self.num_samples = int(counted.sum())
         return score[counted].mean()
+
+
+def _gather_padded(values: Tensor, group: Any = None) -> list[Tensor]:
+    # torchmetrics stacks what it gathers, but ranks hold different numbers of samples.
+    gathered = gather_all_tensors(values, group)
+    longest = max(len(each) for each in gathered)
+    return [pad(each, (0, longest - len(each)), value=_NOBODY) for each in gathered]
 
 
 def _is_punctuation(character: str) -> bool:

@@ -1,0 +1,212 @@
+"""Who trains when, how long and how fast: a recipe, as a config tells it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from lit_vlm.optim import Schedule
+from lit_vlm.part_rates import PartLR
+from lit_vlm.pattern_cover import any_covers, covers
+from lit_vlm.stages import Stage
+
+Unit = Literal["steps", "epochs", "share"]
+
+
+class Curve(NamedTuple):
+    """How the learning rate goes in a stage; see ``schedule_factor``."""
+
+    warmup: int | float
+    schedule: Schedule
+    floor: float
+
+
+class Length(NamedTuple):
+    """How long a stage is; ``amount`` is None if a config cannot tell."""
+
+    amount: float | None
+    unit: Unit
+    text: str
+
+
+class Cell(NamedTuple):
+    """What becomes of a part in a stage.
+
+    Attributes:
+        state: whether it trains, in part only, or is frozen.
+        rate: its peak learning rate, if that is known.
+        note: what the rate was made from, e.g. ``x0.1, layer decay 0.75``.
+    """
+
+    state: Literal["trains", "in part", "frozen"]
+    rate: float | None = None
+    note: str = ""
+
+
+class Column(NamedTuple):
+    """A stage: its name, its length, its cells from the first part to the last."""
+
+    name: str
+    length: Length
+    curve: Curve | None
+    cells: list[Cell]
+    extras: list[str]
+
+
+class Recipe(NamedTuple):
+    """Stages from left to right, parts and named pieces of them from top to bottom."""
+
+    rows: list[str]
+    columns: list[Column]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSource:
+    """What of a config makes a recipe.
+
+    Attributes:
+        parts: the model's parts, from pixels to text.
+        stages: the stages by name.
+        rates: what ``PretrainedLR`` says of parts.
+        learning_rate: the module's peak learning rate; None if it keeps that to itself.
+        curve: the module's own warm-up and schedule; None likewise.
+        max_steps: where the run ends; None if it does not say.
+        max_epochs: likewise.
+    """
+
+    parts: list[str]
+    stages: Mapping[str, Stage]
+    rates: Mapping[str, PartLR] = field(default_factory=dict)
+    learning_rate: float | None = None
+    curve: Curve | None = None
+    max_steps: int | None = None
+    max_epochs: int | None = None
+
+
+def make_recipe(source: RecipeSource) -> Recipe:
+    """Return the recipe, without any model."""
+    rows = _rows(source)
+    lengths = stage_lengths(source)
+    columns = [
+        Column(
+            name,
+            length,
+            _curve(stage, source.curve),
+            [_cell(row, rows, stage, source) for row in rows],
+            _extras(stage),
+        )
+        for (name, stage), length in zip(source.stages.items(), lengths, strict=True)
+    ]
+    return Recipe(rows, columns)
+
+
+def stage_lengths(source: RecipeSource) -> list[Length]:
+    """Return how long each stage is, as far as the config alone can tell."""
+    lengths: list[Length] = []
+    for stage in source.stages.values():
+        lengths.append(_length(stage, source, lengths))
+    return lengths
+
+
+def _length(stage: Stage, source: RecipeSource, before: list[Length]) -> Length:
+    if stage.steps is not None:
+        return Length(stage.steps, "steps", _counted(stage.steps, "step"))
+    if stage.epochs is not None:
+        return Length(stage.epochs, "epochs", _counted(stage.epochs, "epoch"))
+    if stage.share is not None and source.max_steps is not None:
+        steps = max(1, round(stage.share * source.max_steps))
+        return Length(steps, "steps", f"{_counted(steps, 'step')} ({stage.share:.0%})")
+    if stage.share is not None:
+        return Length(stage.share, "share", f"{stage.share:.0%} of the run")
+    return _rest(source, before)
+
+
+def _rest(source: RecipeSource, before: list[Length]) -> Length:
+    units = {length.unit for length in before}
+    done = sum(length.amount or 0 for length in before)
+    if source.max_steps is not None and units <= {"steps"}:
+        steps = max(1, source.max_steps - round(done))
+        return Length(steps, "steps", _counted(steps, "step"))
+    if source.max_epochs is not None and units <= {"epochs"}:
+        epochs = max(1, source.max_epochs - round(done))
+        return Length(epochs, "epochs", _counted(epochs, "epoch"))
+    if units == {"share"}:
+        return Length(1 - done, "share", f"{1 - done:.0%} of the run")
+    return Length(None, "share", "the rest" if before else "no end")
+
+
+def _rows(source: RecipeSource) -> list[str]:
+    named = [name for stage in source.stages.values() for name in _named(stage)]
+    pieces = dict.fromkeys(name for name in [*named, *source.rates] if _is_row(name))
+    tops = dict.fromkeys([*source.parts, *(name.partition(".")[0] for name in pieces)])
+    rows: list[str] = []
+    for top in tops:
+        rows.append(top)
+        rows += [piece for piece in pieces if piece.startswith(f"{top}.")]
+    return rows
+
+
+def _named(stage: Stage) -> list[str]:
+    return [*stage.trains, *stage.keeps_frozen, *stage.learning_rates]
+
+
+def _is_row(name: str) -> bool:
+    return not any(sign in name.partition(".")[0] for sign in "*?[")
+
+
+def _cell(row: str, rows: list[str], stage: Stage, source: RecipeSource) -> Cell:
+    inside = [other for other in rows if other.startswith(f"{row}.")]
+    if any_covers(stage.keeps_frozen, row):
+        return Cell("frozen")
+    if not any_covers(stage.trains, row):
+        some = any(any_covers(stage.trains, piece) for piece in inside)
+        return Cell("in part") if some else Cell("frozen")
+    state: Literal["trains", "in part"] = "trains"
+    if any(any_covers(stage.keeps_frozen, piece) for piece in inside):
+        state = "in part"
+    own = [rate for pattern, rate in stage.learning_rates.items() if covers(pattern, row)]
+    if own:
+        return Cell(state, own[-1])
+    peak = stage.learning_rate or source.learning_rate
+    part = _innermost(row, source.rates)
+    return Cell(state, None if peak is None else peak * part.multiplier, _note(part))
+
+
+def _innermost(row: str, rates: Mapping[str, PartLR]) -> PartLR:
+    fitting = [pattern for pattern in rates if covers(pattern, row)]
+    if not fitting:
+        return PartLR()
+    return rates[max(reversed(fitting), key=lambda pattern: pattern.count("."))]
+
+
+def _note(part: PartLR) -> str:
+    notes = [f"×{part.multiplier:g}"] if part.multiplier != 1 else []
+    if part.layer_decay not in (None, 1):
+        notes.append(f"layer decay {part.layer_decay:g}")
+    return ", ".join(notes)
+
+
+def _curve(stage: Stage, own: Curve | None) -> Curve | None:
+    said = (stage.learning_rate, stage.warmup, stage.schedule, stage.min_learning_rate)
+    if own is None and not stage.learning_rates and not any(value is not None for value in said):
+        return None  # the module may have any schedule
+    base = own or Curve(0, "constant", 0.0)
+    return Curve(
+        base.warmup if stage.warmup is None else stage.warmup,
+        stage.schedule or base.schedule,
+        base.floor if stage.min_learning_rate is None else stage.min_learning_rate,
+    )
+
+
+def _extras(stage: Stage) -> list[str]:
+    extras = []
+    if stage.image_size:
+        extras.append(f"{stage.image_size} px")
+    if stage.batch_size:
+        extras.append(f"batches of {stage.batch_size}")
+    if stage.accumulate_grad_batches:
+        extras.append(f"{_counted(stage.accumulate_grad_batches, 'batch', 'es')} a step")
+    return extras + ([f"data: {', '.join(stage.data)}"] if stage.data else [])
+
+
+def _counted(number: int, kind: str, plural: str = "s") -> str:
+    return f"{number:,} {kind}{'' if number == 1 else plural}"

@@ -1,0 +1,85 @@
+"""What of a parsed config makes a recipe."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from lit_vlm.class_names import classes_within, import_class
+from lit_vlm.part_rates import PartLR
+from lit_vlm.recipe import Curve, RecipeSource
+from lit_vlm.stages import Stage
+from lit_vlm.training import TokenWeightedModule
+
+WHOLE_RUN = "the whole run"
+_ORDER = ("encoder", "fusion", "connector", "language_model")
+_WITHOUT_WEIGHTS = ("PickLevel", "MeanLevels", "ConcatLevels", "ChannelConcat")
+
+
+def recipe_source(config: dict[str, Any]) -> RecipeSource:
+    """Read what trains when from a config, as plain dictionaries, of ``lit-vlm fit``.
+
+    Raises:
+        ValueError: if a stage says something that no stage can.
+    """
+    stages = _group(config, "staged_freezing", "StagedFreezing", "stages")
+    rates = _group(config, "pretrained_lr", "PretrainedLR", "parts")
+    trainer, model = config["trainer"], config["model"]
+    options = model.get("init_args", {})
+    kind = import_class(model["class_path"])
+    ours = inspect.isclass(kind) and issubclass(kind, TokenWeightedModule)
+    return RecipeSource(
+        parts=_parts(kind, options),
+        stages={name: _made(Stage, stage) for name, stage in stages.items()}
+        or {WHOLE_RUN: Stage(trains=["*"], keeps_frozen=_frozen(config))},
+        rates={name: _made(PartLR, part) for name, part in rates.items()},
+        learning_rate=options.get("learning_rate") if ours else None,
+        curve=Curve(options["warmup"], options["schedule"], options["min_learning_rate"])
+        if ours
+        else None,
+        max_steps=_limit(trainer["max_steps"]),
+        max_epochs=_limit(trainer["max_epochs"]),
+    )
+
+
+def _group(config: dict[str, Any], key: str, callback: str, argument: str) -> dict[str, Any]:
+    given = (config.get(key) or {}).get(argument)
+    listed = (options.get(argument) for options in _callbacks(config, callback))
+    return dict(given or next(listed, None) or {})
+
+
+def _frozen(config: dict[str, Any]) -> list[str]:
+    return [name for options in _callbacks(config, "Freeze") for name in options["parts"]]
+
+
+def _callbacks(config: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    for callback in config["trainer"].get("callbacks") or []:
+        path = callback.get("class_path", "") if isinstance(callback, dict) else ""
+        if path.rpartition(".")[2] == name:
+            yield callback.get("init_args", {})
+
+
+def _made(kind: Any, options: Any) -> Any:
+    return kind(**options) if isinstance(options, dict) else options
+
+
+def _parts(kind: Any, options: dict[str, Any]) -> list[str]:
+    found = [
+        name
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if any(issubclass(part, nn.Module) for part in classes_within(parameter.annotation))
+        and _class_name(options.get(name)) not in _WITHOUT_WEIGHTS
+    ]
+    return sorted(found, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+
+def _class_name(given: Any) -> str:
+    path = (
+        given.get("class_path", "") if isinstance(given, dict) else getattr(given, "__name__", "")
+    )
+    return str(path).rpartition(".")[2]
+
+
+def _limit(value: int | None) -> int | None:
+    return None if value is None or value < 0 else value

@@ -1,0 +1,89 @@
+"""What must hold for a run to be trained in stages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
+
+from lit_vlm.callbacks.freeze import Freeze
+from lit_vlm.freezing import trains
+from lit_vlm.stages import Stage
+
+
+def check_trainer(stages: Mapping[str, Stage], trainer: Trainer) -> None:
+    """Raise ``ValueError`` if the strategy or another callback stands against stages."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(callback, Freeze) and callback.parts for callback in callbacks):
+        raise ValueError(
+            "StagedFreezing: the stages must say what is frozen alone, got a Freeze callback too. "
+            "Leave it out, and name what stays frozen inside of what trains in keeps_frozen."
+        )
+    strategy = trainer.strategy
+    if isinstance(strategy, FSDPStrategy):
+        raise ValueError(
+            "StagedFreezing: the strategy must let parts of a model train, got FSDP 1, whose flat "
+            "parameters train all or none. Use the strategy fsdp2."
+        )
+    if isinstance(strategy, DeepSpeedStrategy) and len(stages) > 1:
+        raise ValueError(
+            f"StagedFreezing: a DeepSpeed engine must train one stage, got {len(stages)}: what "
+            f"thaws after the engine is made never trains. Run each stage by itself."
+        )
+
+
+def check_data(
+    stages: Mapping[str, Stage], trainer: Trainer, module: LightningModule
+) -> None:
+    """Raise ``ValueError`` if the data or the model cannot change as the stages want."""
+    data: Any = getattr(trainer, "datamodule", None)
+    for name, stage in stages.items():
+        if stage.changes_data and not getattr(data, "follows_stages", False):
+            raise ValueError(
+                f"StagedFreezing: batches can change only with a data module that follows stages, "
+                f"such as ConversationDataModule, got {type(data).__name__} for stage {name!r}. "
+                f"Leave batch_size, accumulate_grad_batches, data and image_size out."
+            )
+        limit: Any = trainer.limit_train_batches  # type: ignore[attr-defined]
+        if isinstance(limit, float) and limit != 1:
+            raise ValueError(
+                f"StagedFreezing: where stages change the batches, limit_train_batches must be a "
+                f"whole number, got {limit}."
+            )
+        if stage.share is not None:
+            raise ValueError(
+                f"StagedFreezing: where stages change the batches, their length must be steps or "
+                f"epochs, got a share for stage {name!r}."
+            )
+        if stage.image_size is not None and not hasattr(module, "set_image_size"):
+            raise ValueError(
+                f"StagedFreezing: the images' size can change only for a model that has "
+                f"set_image_size, got {type(module).__name__} for stage {name!r}."
+            )
+
+
+def check_trained(module: LightningModule, stage: str) -> None:
+    """Raise ``ValueError`` if nothing trains."""
+    if not trains(module):
+        raise ValueError(
+            f"StagedFreezing: something must train in every stage, got no parameter for stage "
+            f"{stage!r}. Name modules that have some."
+        )
+
+
+def check_optimizers(module: LightningModule, trainer: Trainer, wanted: set[str]) -> None:
+    """Raise ``ValueError`` if a parameter that trains in some stage is in no optimizer."""
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    held = {id(parameter) for group in groups for parameter in group["params"]}
+    missing = [n for n, p in module.named_parameters() if n in wanted and id(p) not in held]
+    if missing:
+        raise ValueError(
+            f"StagedFreezing: the optimizer must hold all that trains in any stage, got none of "
+            f"{missing[0]}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}. Let "
+            f"{type(module).__name__}.configure_optimizers give it self.parameters()."
+        )
+
+
+def image_size_of(module: Any) -> int | None:
+    """Return the side of the images that a model works at; None if it does not say."""
+    return getattr(module, "image_size", None) if hasattr(module, "set_image_size") else None

@@ -1,0 +1,144 @@
+"""Learning rates of the stages of a run."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+from lightning import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lit_vlm.optim import Schedule, schedule_factor
+from lit_vlm.optimizer_groups import refining_groups
+from lit_vlm.part_names import find_parts, is_within
+from lit_vlm.stages import Position, Stage
+from lit_vlm.training import TokenWeightedModule
+
+_PATTERNS = "stage_patterns"  # of a group: which patterns of the stages' learning_rates mean it
+
+
+class RateOptions(NamedTuple):
+    """What holds where a stage says nothing.
+
+    Attributes:
+        warmup: steps, or share of the stage.
+        schedule: shape after the warm-up.
+        floor: share of the peak at the end.
+    """
+
+    warmup: int | float = 0
+    schedule: Schedule = "constant"
+    floor: float = 0.0
+
+
+class StageRates:
+    """Set the learning rates of an optimizer's parameter groups, stage by stage.
+
+    A rate depends on the plan, the step and the module's own configuration alone.
+
+    Args:
+        stages: the stages by name.
+    """
+
+    def __init__(self, stages: Mapping[str, Stage]) -> None:
+        self.stages = stages
+        self._options = RateOptions()
+        self._active = False
+        self._own: dict[int, float] = {}
+
+    def begin(self, trainer: Trainer, module: LightningModule) -> None:
+        """Find out who sets the learning rates of this run.
+
+        Raises:
+            ValueError: if the stages and a scheduler of the module both would.
+        """
+        wanted = any(_says_rates(stage) for stage in self.stages.values())
+        if wanted and trainer.lr_scheduler_configs:
+            raise ValueError(
+                f"StagedFreezing: learning rates must be set by the stages or by a scheduler of "
+                f"{type(module).__name__}, got both. Leave one out."
+            )
+        self._active = wanted or isinstance(module, TokenWeightedModule)
+        if isinstance(module, TokenWeightedModule):
+            self._options = RateOptions(module.warmup, module.schedule, module.min_learning_rate)
+
+    @contextmanager
+    def splitting(self, module: nn.Module) -> Iterator[None]:
+        """Let optimizers that are made meanwhile have groups that the stages can tell apart.
+
+        Raises:
+            ValueError: if a pattern of ``learning_rates`` means nothing in the module.
+        """
+        by_parameter = self._patterns_by_parameter(module)
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+
+        def refine(
+            parameter: Tensor, group: Mapping[str, Any], defaults: Mapping[str, Any]
+        ) -> dict[str, Any]:
+            patterns = by_parameter.get(id(parameter), [])
+            part = names.get(id(parameter), "others").partition(".")[0]
+            name = ".".join([group.get("name", part), *patterns])
+            return {"part": group.get("part", part), "name": name, _PATTERNS: patterns}
+
+        # Without such rates, the groups are the module's own.
+        with refining_groups(refine) if by_parameter else nullcontext():
+            yield
+
+    def remember(self, optimizers: Iterable[Optimizer]) -> None:
+        """Keep the learning rates that new optimizers were made with, before a schedule is set."""
+        self._own = {
+            id(group["params"][0]): float(group.get("unscaled_lr", group["lr"]))
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+        }
+
+    def set(self, trainer: Trainer, now: Position) -> None:
+        """Set the learning rate of every group for the step to come."""
+        if not self._active:
+            return
+        factor = self._factor(now, trainer.global_step)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.peak(group, now.name) * factor
+
+    def peak(self, group: Mapping[str, Any], stage: str | None) -> float:
+        """Return the highest learning rate of a group in a stage.
+
+        The last of the stage's ``learning_rates`` that means the group counts, else the stage's
+        ``learning_rate``, or the group's own, times the group's multiplier.
+        """
+        if not self._active or stage is None:
+            return float(group["lr"])
+        for pattern, rate in reversed(self.stages[stage].learning_rates.items()):
+            if pattern in group.get(_PATTERNS, ()):
+                return rate
+        own = self._own.get(id(group["params"][0]), group["lr"])
+        return (self.stages[stage].learning_rate or own) * float(group.get("lr_multiplier", 1.0))
+
+    def _factor(self, now: Position, step: int) -> float:
+        stage, own = self.stages[now.name], self._options
+        warmup = own.warmup if stage.warmup is None else stage.warmup
+        schedule = stage.schedule or own.schedule
+        floor = own.floor if stage.min_learning_rate is None else stage.min_learning_rate
+        if now.length is None and schedule != "constant":
+            raise ValueError(
+                f"StagedFreezing: schedule {schedule!r} must know where stage {now.name!r} ends, "
+                f"got no end. Give its steps, or the trainer's max_steps or max_epochs, or "
+                f"schedule: constant."
+            )
+        return schedule_factor(step - now.begin, now.length or 0, warmup, schedule, floor)
+
+    def _patterns_by_parameter(self, module: nn.Module) -> dict[int, list[str]]:
+        patterns = dict.fromkeys(p for s in self.stages.values() for p in s.learning_rates)
+        found: dict[int, list[str]] = {}
+        for pattern in patterns:
+            parts = find_parts(module, [pattern], "StagedFreezing: learning_rates")
+            for name, parameter in module.named_parameters():
+                if is_within(name, parts):
+                    found.setdefault(id(parameter), []).append(pattern)
+        return found
+
+
+def _says_rates(stage: Stage) -> bool:
+    said = (stage.learning_rate, stage.warmup, stage.schedule, stage.min_learning_rate)
+    return bool(stage.learning_rates) or any(value is not None for value in said)

@@ -1,0 +1,262 @@
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor
+
+from lit_vlm.callbacks import Freeze, RNGState, Stage, StagedFreezing
+
+MakeTrainer = Callable[..., Trainer]
+
+
+class Watcher(Callback):
+    """Keep, for each optimizer step, what trained, what moved, and the optimizer's state."""
+
+    def __init__(self) -> None:
+        self.stages: list[float] = []
+        self.trained: list[set[str]] = []
+        self.moved: list[set[str]] = []
+        self.with_state: list[set[str]] = []
+        self.rates: list[list[float]] = []
+        self.losses: list[Tensor] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = {n: v.clone() for n, v in pl_module.state_dict().items()}
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
+    ) -> None:
+        self.before = {n: v.clone() for n, v in pl_module.state_dict().items()}
+        self.trained.append({n for n, p in pl_module.named_parameters() if p.requires_grad})
+        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = pl_module.state_dict()
+        moved = {n for n, v in now.items() if not torch.equal(v, self.before[n])}
+        self.moved.append({name for name in moved if "num_batches" not in name})
+        held = trainer.optimizers[0].state
+        self.with_state.append({n for n, p in pl_module.named_parameters() if held.get(p)})
+        self.stages.append(float(trainer.callback_metrics["stage"]))
+        self.losses.append(outputs["loss"])
+
+
+def parts(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+TWO = {
+    "align": Stage(trains=["neck"], steps=3),
+    "tune": Stage(trains=["neck", "head", "body"], steps=4),
+}
+
+
+@pytest.mark.parametrize("only_trainable", [False, True])
+def test_each_stage_trains_its_parts_of_a_strangers_module(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer, only_trainable: bool
+) -> None:
+    module = plain_project.PlainClassifier(only_trainable=only_trainable)
+    watcher = Watcher()
+    staged = StagedFreezing(TWO)
+    quiet_trainer(staged, watcher, max_epochs=9).fit(module, plain_project.PlainData())
+    assert watcher.stages == [1.0] * 3 + [2.0] * 4  # the plan ends the run
+    assert [parts(names) for names in watcher.moved] == [{"neck"}] * 3 + [
+        {"neck", "head", "body"}
+    ] * 4
+    assert parts(watcher.with_state[2]) == {"neck"}
+    assert staged.stage_name == "tune"
+    assert "configure_optimizers" not in module.__dict__  # the hook is the class's own again
+
+
+def test_what_a_stage_freezes_evaluates_and_what_it_thaws_trains_again(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    modes = []
+
+    class Modes(Callback):
+        def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            body: Any = pl_module.body
+            modes.append((body[1].training, body[2].training, pl_module.training))
+
+    stages = {"one": Stage(trains=["head"], steps=1), "two": Stage(trains=["body"], steps=1)}
+    stages["three"] = Stage(trains=["body.0", "temperature"], steps=1)
+    trainer = quiet_trainer(StagedFreezing(stages), Modes())
+    trainer.fit(plain_project.PlainClassifier(), plain_project.PlainData())
+    assert modes == [(False, False, True), (True, True, True), (False, False, True)]
+
+
+def test_parameters_and_ranges_of_blocks_can_be_named(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    watcher = Watcher()
+    stages = {
+        "all": Stage(
+            trains=["body", "temperature"], keeps_frozen=["body.0.bias", "body.1"], steps=1
+        ),
+        "late": Stage(trains=["body.1-", "h*"], steps=1),
+    }
+    module = plain_project.PlainClassifier()
+    quiet_trainer(StagedFreezing(stages), watcher).fit(module, plain_project.PlainData())
+    first, second = watcher.trained
+    assert first == {"body.0.weight", "temperature"}
+    assert second == {"body.1.weight", "body.1.bias", "head.weight", "head.bias"}
+
+
+def run(
+    make: MakeTrainer,
+    module: LightningModule,
+    data: Any,
+    stages: dict[str, Stage],
+    checkpoint: Path | None = None,
+    **options: Any,
+) -> Watcher:
+    watcher = Watcher()
+    trainer = make(StagedFreezing(stages), RNGState(), watcher, **options)
+    trainer.fit(module, data, ckpt_path=checkpoint)
+    return watcher
+
+
+def weights(module: LightningModule) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_optimizer_starts_clean_in_each_stage_unless_it_is_kept(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer, keep: bool
+) -> None:
+    """Against one fit per stage, each with an optimizer of its own."""
+    second = Stage(trains=["neck", "head"], steps=3, keep_optimizer=keep)
+    stages = {"one": Stage(trains=["neck"], steps=3), "two": second}
+    seed_everything(1, verbose=False)
+    module = plain_project.PlainClassifier()
+    data = plain_project.PlainData(rows=12)  # a stage is a pass, so that fits see the same rows
+    start = weights(module)
+    together = run(quiet_trainer, module, data, stages).losses
+    ended = weights(module)
+    seed_everything(1, verbose=False)
+    again = plain_project.PlainClassifier()
+    assert all(torch.equal(v, start[n]) for n, v in again.state_dict().items())
+    apart = [
+        loss
+        for name, stage in stages.items()
+        for loss in run(quiet_trainer, again, data, {name: stage}).losses
+    ]
+    equal = [torch.equal(a, b) for a, b in zip(together, apart, strict=True)]
+    # The first loss of a stage is computed before its optimizer has done anything.
+    assert equal == [True] * 4 + [not keep] * 2
+    assert all(torch.equal(v, ended[n]) for n, v in again.state_dict().items()) != keep
+
+
+@pytest.mark.parametrize("killed_at", [2, 3, 5, 7, 8])
+def test_a_resumed_run_goes_on_in_its_stage_bit_for_bit(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer, tmp_path: Path, killed_at: int
+) -> None:
+    class Keep(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *unused: Any) -> None:
+            if trainer.global_step == killed_at:
+                trainer.save_checkpoint(tmp_path / "killed.ckpt")
+
+    stages = {
+        "one": Stage(trains=["neck"], steps=3, learning_rate=0.1),
+        "two": Stage(trains=["head", "body"], steps=4, learning_rate=0.02, schedule="cosine"),
+        "three": Stage(trains=["neck", "head"], share=0.25, keep_optimizer=True, warmup=2),
+    }
+    seed_everything(3, verbose=False)
+    # Its loader cannot be resumed in the middle, so that a pass is one batch.
+    module, data = plain_project.PlainClassifier(), plain_project.PlainData(rows=4)
+    watcher = Watcher()
+    callbacks = (StagedFreezing(stages), RNGState(), watcher, Keep())
+    quiet_trainer(*callbacks, max_steps=12).fit(module, data)
+    ended = weights(module)
+
+    seed_everything(4, verbose=False)
+    other = plain_project.PlainClassifier()
+    resumed = run(quiet_trainer, other, data, stages, tmp_path / "killed.ckpt", max_steps=12)
+    assert resumed.stages == watcher.stages[killed_at:]
+    assert resumed.rates == watcher.rates[killed_at:]
+    assert all(map(torch.equal, resumed.losses, watcher.losses[killed_at:]))
+    assert all(torch.equal(v, ended[n]) for n, v in other.state_dict().items())
+
+
+def test_each_stage_ends_with_a_checkpoint_of_its_own(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    module, data = plain_project.PlainClassifier(), plain_project.PlainData(rows=24)
+    options: dict[str, Any] = {"accumulate_grad_batches": 2}
+    run(quiet_trainer, module, data, TWO, **options)
+    kept = {path.stem: torch.load(path) for path in sorted(tmp_path.rglob("*.ckpt"))}
+    assert list(kept) == ["stage-align", "stage-tune"]
+    assert [file["global_step"] for file in kept.values()] == [3, 7]
+    assert [file["callbacks"]["StagedFreezing"]["stage"] for file in kept.values()] == [
+        "align",
+        "tune",
+    ]
+    assert all(
+        torch.equal(v, kept["stage-tune"]["state_dict"][n]) for n, v in weights(module).items()
+    )
+    # From a stage's end the run goes on with the next, as it did.
+    other = plain_project.PlainClassifier()
+    align = tmp_path / "checkpoints" / "stage-align.ckpt"
+    resumed = run(quiet_trainer, other, data, TWO, align, **options)
+    assert resumed.stages == [2.0] * 8
+
+
+def rates_by_part(watcher: Watcher, trainer: Trainer) -> list[dict[str, float]]:
+    names = [group.get("name", "all") for group in trainer.optimizers[0].param_groups]
+    return [dict(zip(names, rates, strict=True)) for rates in watcher.rates]
+
+
+def test_stages_have_learning_rates_and_schedules_of_their_own(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    stages = {
+        "one": Stage(trains=["neck"], steps=2),
+        "two": Stage(
+            trains=["neck", "head", "body"],
+            steps=4,
+            learning_rate=0.01,
+            learning_rates={"head": 0.5, "body.1": 0.3, "body": 0.2},
+            warmup=2,
+            schedule="linear",
+        ),
+    }
+    watcher = Watcher()
+    trainer = quiet_trainer(StagedFreezing(stages), watcher)
+    trainer.fit(plain_project.PlainClassifier(lr=0.05), plain_project.PlainData())
+    rates = rates_by_part(watcher, trainer)
+    assert len(rates) == 6
+    assert set(rates[0].values()) == {0.05}  # the optimizer's own, without a schedule
+    own = {"temperature", "neck"}
+    factors = [0.5, 1.0, 1.0, 0.5]  # warm-up over two steps, then down over the other two
+    for step, factor in zip(rates[2:], factors, strict=True):
+        assert {step[name] for name in own} == {0.01 * factor}
+        assert step["head.head"] == 0.5 * factor
+        # Of several patterns the last one counts.
+        assert step["body.body.1.body"] == step["body.body"] == 0.2 * factor
+
+
+def test_our_models_begin_their_own_schedule_anew_in_each_stage(
+    tiny_model: Any, color_questions: Any, quiet_trainer: MakeTrainer
+) -> None:
+    from lit_vlm.data import ConversationDataModule, JSONConversations
+    from lit_vlm.optim import schedule_factor
+
+    model = tiny_model(learning_rate=0.02, warmup=1, schedule="cosine", min_learning_rate=0.1)
+    data = ConversationDataModule(JSONConversations(color_questions([True] * 8)), batch_size=2)
+    stages = {
+        "align": Stage(trains=["connector"], epochs=1),
+        "tune": Stage(trains=["connector", "language_model"], share=0.5, learning_rate=0.004),
+    }
+    watcher = run(quiet_trainer, model, data, stages, max_epochs=2)
+    factors = [schedule_factor(step, 4, 1, "cosine", 0.1) for step in range(4)]
+    assert [set(rates) for rates in watcher.rates] == [
+        {peak * factor} for peak in (0.02, 0.004) for factor in factors
+    ]
+    assert [parts(names) for names in watcher.with_state] == [{"connector"}] * 4 + [
+        {"connector", "language_model"}
+    ] * 4
