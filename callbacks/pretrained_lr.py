@@ -49,8 +49,8 @@ class PretrainedLR(Callback):
         >>> callback = PretrainedLR({"encoder": PartLR(multiplier=0.1, layer_decay=0.95)})
     """
 
-    def __init__(self, parts: dict[str, PartLR] | None = None) -> None:
-        self.parts = dict(parts or {})
+    def __init__(self, parts: dict[str, PartLR] = {}) -> None:  # noqa: B006
+        self.parts = dict(parts)
         self._module: LightningModule | None = None
         self._rates: dict[int, ParameterRate] = {}
         self._multipliers: list[tuple[Optimizer, list[float]]] = []
@@ -173,11 +173,7 @@ class PretrainedLR(Callback):
             words.append(rate.named)
         if rate.layer is not None:
             words.append(f"layer_{rate.layer}")
-        default = defaults.get("weight_decay")
-        decay = group.get("weight_decay", default)
-        # A group that does not decay for reasons of its own stays so.
-        if rate.weight_decay is not None and decay is not None and (decay or decay == default):
-            decay = rate.weight_decay
+        decay = _weight_decay(rate, group, defaults.get("weight_decay"))
         if decay and not rate.decays:
             decay = 0.0
             words.append("no_decay")
@@ -188,6 +184,16 @@ class PretrainedLR(Callback):
     def _step_scheduler(self, original: Callable[..., None], scheduler: Any, metric: Any) -> None:
         with unscaled_rates(scheduler.optimizer):
             original(scheduler, metric)
+
+
+def _weight_decay(
+    rate: ParameterRate, group: Mapping[str, Any], default: float | None
+) -> float | None:
+    own = group.get("weight_decay", default)
+    if rate.weight_decay is None or own is None:
+        return own
+    # A group that does not decay for reasons of its own stays so.
+    return rate.weight_decay if own or own == default else own
 
 
 def _sets_rates(trainer: Trainer, module: LightningModule) -> bool:

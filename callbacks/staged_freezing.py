@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.nn.parallel import DistributedDataParallel
 
 from lit_vlm.freezing import train_only
 from lit_vlm.made_optimizers import optimizers_in
 from lit_vlm.module_hooks import unwrap_hook, wrap_hook
 from lit_vlm.part_names import find_parts
+from lit_vlm.run_length import steps_of_run
 from lit_vlm.stage_checks import (
     check_data,
     check_optimizers,
     check_trained,
     check_trainer,
     image_size_of,
+    warn_of_shared,
 )
 from lit_vlm.stage_lengths import check_lengths, next_batches, plan_of_data, plan_of_run
 from lit_vlm.stage_rates import StageRates
@@ -75,6 +77,11 @@ class StagedFreezing(Callback):
         """Whether modules of this library leave their learning rates to the stages."""
         return bool(self.stages)
 
+    @property
+    def state_key(self) -> str:
+        """What its state is kept under; one without stages stands beside one with them."""
+        return type(self).__name__ if self.stages else f"{type(self).__name__}[]"
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Freeze for the first stage before the strategy wraps the model."""
         if stage != "fit" or not self.stages:
@@ -83,6 +90,7 @@ class StagedFreezing(Callback):
         self._module, self.plan, self.stage_name, self._applied = pl_module, None, None, None
         self._accumulate = trainer.accumulate_grad_batches
         self._image_size = image_size_of(pl_module)
+        unwrap_hook(pl_module, "configure_optimizers", self._configure_optimizers)
         wrap_hook(pl_module, "configure_optimizers", self._configure_optimizers)
         if self._changes_data:
             check_data(self.stages, trainer, pl_module)
@@ -125,6 +133,8 @@ class StagedFreezing(Callback):
         if not self._changes_data:
             self.plan = plan_of_run(self.stages, trainer)
         self._end_with_plan(trainer)
+        for name in self.stages:
+            warn_of_shared(pl_module, name, *self._names(pl_module, name))
         self._follow(trainer, pl_module)
 
     def on_train_batch_start(
@@ -247,6 +257,12 @@ class StagedFreezing(Callback):
         limit, total = trainer.max_steps, self.plan.total
         if total is not None and (limit < 0 or limit > total):
             trainer.fit_loop.epoch_loop.max_steps = total
+        end = limit if self._changes_data and limit >= 0 else steps_of_run(trainer)
+        if late := [now.name for now in self.plan.positions if now.begin >= end]:
+            rank_zero_warn(
+                f"StagedFreezing: the run ends after {end:,.0f} steps, before "
+                f"{' and '.join(late)} begins. Raise the trainer's max_steps or max_epochs."
+            )
 
 
 def _wrap_anew(trainer: Trainer) -> None:

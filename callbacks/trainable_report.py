@@ -177,8 +177,10 @@ def _place(trainer: Trainer) -> str:
 def _peak(group: dict[str, Any], pl_module: LightningModule) -> float:
     if isinstance(pl_module, TokenWeightedModule):  # it sets the rates at each step
         return pl_module.learning_rate * float(group.get("lr_multiplier", 1.0))
-    # In a warm-up, or a resumed run, the group holds the rate of the moment.
-    return float(group.get("max_lr", group.get("initial_lr", group["lr"])))
+    # In a warm-up, or a resumed run, the group holds the rate of the moment; where it keeps its
+    # rate apart from a multiplier (PretrainedLR), schedulers keep theirs without one, too.
+    rate = group.get("max_lr", group.get("initial_lr", group.get("unscaled_lr", group["lr"])))
+    return float(rate) * (group["lr_multiplier"] if "unscaled_lr" in group else 1.0)
 
 
 def _keeps_weights_in_place(trainer: Trainer) -> bool:

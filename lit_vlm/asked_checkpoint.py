@@ -1,6 +1,7 @@
 """The checkpoint that a command line asks for, before its configs are interpreted."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def named_folder(words: Sequence[str]) -> Path | None:
 
 def _options(words: Sequence[str]) -> list[tuple[str, str]]:
     pairs = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         name, equals, value = word.partition("=")
         if name.startswith("-"):
             pairs.append((name, value if equals else following))

@@ -14,9 +14,9 @@ from lit_vlm.errors import root_cause
 _BESIDE_SHARDS = "meta.pt"  # Lightning's name for what is neither weights nor optimizer state
 
 IN_SHARDS = (
-    "{}: must be a checkpoint file, got a folder of shards, which --trainer.strategy fsdp2 alone "
-    "can load. Make a file of it: python -m lightning.fabric.utilities.consolidate_checkpoint {} "
-    "--output_file FILE.ckpt"
+    "{}: must be a checkpoint file, got a folder of shards, which only --trainer.strategy fsdp2 "
+    "can load. To evaluate or ask it otherwise, make a file of it: python -m "
+    "lightning.fabric.utilities.consolidate_checkpoint {} --output_file FILE.ckpt"
 )
 """Message for a folder in the place of a file, which is named twice."""
 

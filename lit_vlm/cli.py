@@ -1,6 +1,7 @@
 """``lit-vlm fit | validate | test | predict``, on top of LightningCLI."""
 
 import logging
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_vlm.callbacks import (
@@ -46,7 +48,7 @@ from lit_vlm.run_folder import (
     put_back,
     resolve_checkpoint,
 )
-from lit_vlm.sharded_strategy import StagedModelParallel  # and its name, fsdp2
+from lit_vlm.sharded_strategy import reads_shards
 from lit_vlm.splits import has_split
 
 _NO_NEWS = (
@@ -185,8 +187,10 @@ class LitVLMCLI(LightningCLI):
         """Train; a run that fails before it begins leaves the folder as it was."""
         try:
             self.trainer.fit(**kwargs)
-        except BaseException:
+        except BaseException as stop:
             self._put_back()
+            if isinstance(stop, SIGTERMException):
+                stop.code = 128 + signal.SIGTERM  # Lightning's own says that all went well
             raise
 
     def predict(self, **kwargs: Any) -> None:
@@ -224,8 +228,7 @@ class LitVLMCLI(LightningCLI):
         self._set_checkpoint(path)
 
     def _set_checkpoint(self, path: str) -> None:
-        splits = isinstance(self.trainer.strategy, StagedModelParallel)
-        if is_sharded_checkpoint(path) and not splits:
+        if is_sharded_checkpoint(path) and not reads_shards(self.trainer.strategy):
             raise ConfigError(f"--ckpt_path {IN_SHARDS.format(path, path)}")
         self.config_init[str(self.subcommand)]["ckpt_path"] = path
 

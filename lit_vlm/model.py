@@ -40,7 +40,7 @@ class VisionLanguageModel(AnsweringModule):
             it, the rest filled with the encoder's mean colour), ``crop`` or ``stretch``.
         max_length: most tokens of a training sequence, visual ones included.
         learning_rate: peak learning rate of AdamW.
-        weight_decay: AdamW's decay of matrices; biases and norms never decay.
+        weight_decay: AdamW's decay of matrices; biases, norms and positions never decay.
         betas: AdamW's averaging of gradients and of their squares.
         warmup: steps (an integer) or share of the run (a float below 1) of linear warm-up.
         schedule: ``cosine``, ``linear`` or ``constant`` after the warm-up.

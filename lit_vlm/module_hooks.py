@@ -29,7 +29,7 @@ def unwrap_hook(module: LightningModule, name: str, around: Callable[..., Any]) 
     while isinstance(hook, _Wrapped):
         arounds.append(hook.func)
         [hook] = hook.args
-    if hook is not None and getattr(hook, "__self__", None) is not module:
+    if hook is not None and getattr(hook, "__func__", None) is not getattr(type(module), name, ()):
         module.__dict__[name] = hook  # it was an attribute of this object before
     for kept in reversed([a for a in arounds if a != around]):
         wrap_hook(module, name, kept)

@@ -87,10 +87,7 @@ def parameter_rates(model: nn.Module, parts: Mapping[str, PartLR]) -> dict[str, 
         for pattern, part in parts.items()
         for name in find_parts(model, [pattern], "PretrainedLR: parts")
     }
-    owners: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        inside = [part for part in named if is_within(name, [part])]
-        owners[id(parameter)] = max([owners.get(id(parameter), ""), *inside], key=len)
+    owners = _owners(model, list(named))
     layers = {
         name: _layers_of(model, name)
         for name, part in named.items()
@@ -111,6 +108,14 @@ def parameter_rates(model: nn.Module, parts: Mapping[str, PartLR]) -> dict[str, 
             weight_decay=part.weight_decay,
         )
     return rates
+
+
+def _owners(model: nn.Module, named: list[str]) -> dict[int, str]:
+    owners: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        inside = [part for part in named if is_within(name, [part])]
+        owners[id(parameter)] = max([owners.get(id(parameter), ""), *inside], key=len)
+    return owners
 
 
 def _layers_of(model: nn.Module, name: str) -> dict[int, LayerId]:

@@ -1,6 +1,6 @@
 """Who trains when, how long and how fast: a recipe, as a config tells it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -34,7 +34,7 @@ class Cell(NamedTuple):
     Attributes:
         state: whether it trains, in part only, or is frozen.
         rate: its peak learning rate, if that is known.
-        note: what the rate was made from, e.g. ``x0.1, layer decay 0.75``.
+        note: what the rate was made from, e.g. ``×0.1, decay 0.75`` (by layer).
     """
 
     state: Literal["trains", "in part", "frozen"]
@@ -66,6 +66,7 @@ class RecipeSource:
     Attributes:
         parts: the model's parts, from pixels to text.
         stages: the stages by name.
+        adapted: parts whose adapters train in their place.
         rates: what ``PretrainedLR`` says of parts.
         learning_rate: the module's peak learning rate; None if it keeps that to itself.
         curve: the module's own warm-up and schedule; None likewise.
@@ -75,6 +76,7 @@ class RecipeSource:
 
     parts: list[str]
     stages: Mapping[str, Stage]
+    adapted: Sequence[str] = ()
     rates: Mapping[str, PartLR] = field(default_factory=dict)
     learning_rate: float | None = None
     curve: Curve | None = None
@@ -114,7 +116,7 @@ def _length(stage: Stage, source: RecipeSource, before: list[Length]) -> Length:
         return Length(stage.epochs, "epochs", _counted(stage.epochs, "epoch"))
     if stage.share is not None and source.max_steps is not None:
         steps = max(1, round(stage.share * source.max_steps))
-        return Length(steps, "steps", f"{_counted(steps, 'step')} ({stage.share:.0%})")
+        return Length(steps, "steps", _counted(steps, "step"))
     if stage.share is not None:
         return Length(stage.share, "share", f"{stage.share:.0%} of the run")
     return _rest(source, before)
@@ -163,12 +165,14 @@ def _cell(row: str, rows: list[str], stage: Stage, source: RecipeSource) -> Cell
     state: Literal["trains", "in part"] = "trains"
     if any(any_covers(stage.keeps_frozen, piece) for piece in inside):
         state = "in part"
+    adapters = ["adapters"] if any_covers(source.adapted, row) else []
     own = [rate for pattern, rate in stage.learning_rates.items() if covers(pattern, row)]
     if own:
-        return Cell(state, own[-1])
+        return Cell(state, own[-1], ", ".join(adapters))
     peak = stage.learning_rate or source.learning_rate
     part = _innermost(row, source.rates)
-    return Cell(state, None if peak is None else peak * part.multiplier, _note(part))
+    note = ", ".join(adapters + _notes(part))
+    return Cell(state, None if peak is None else peak * part.multiplier, note)
 
 
 def _innermost(row: str, rates: Mapping[str, PartLR]) -> PartLR:
@@ -178,11 +182,9 @@ def _innermost(row: str, rates: Mapping[str, PartLR]) -> PartLR:
     return rates[max(reversed(fitting), key=lambda pattern: pattern.count("."))]
 
 
-def _note(part: PartLR) -> str:
+def _notes(part: PartLR) -> list[str]:
     notes = [f"×{part.multiplier:g}"] if part.multiplier != 1 else []
-    if part.layer_decay not in (None, 1):
-        notes.append(f"layer decay {part.layer_decay:g}")
-    return ", ".join(notes)
+    return notes + ([f"decay {part.layer_decay:g}"] if part.layer_decay not in (None, 1) else [])
 
 
 def _curve(stage: Stage, own: Curve | None) -> Curve | None:

@@ -33,6 +33,7 @@ def recipe_source(config: dict[str, Any]) -> RecipeSource:
         parts=_parts(kind, options),
         stages={name: _made(Stage, stage) for name, stage in stages.items()}
         or {WHOLE_RUN: Stage(trains=["*"], keeps_frozen=_frozen(config))},
+        adapted=_adapted(options),
         rates={name: _made(PartLR, part) for name, part in rates.items()},
         learning_rate=options.get("learning_rate") if ours else None,
         curve=Curve(options["warmup"], options["schedule"], options["min_learning_rate"])
@@ -75,10 +76,13 @@ def _parts(kind: Any, options: dict[str, Any]) -> list[str]:
 
 
 def _class_name(given: Any) -> str:
-    path = (
-        given.get("class_path", "") if isinstance(given, dict) else getattr(given, "__name__", "")
-    )
+    path = given["class_path"] if isinstance(given, dict) else getattr(given, "__name__", "")
     return str(path).rpartition(".")[2]
+
+
+def _adapted(options: dict[str, Any]) -> list[str]:
+    parts = {name: part for name, part in options.items() if isinstance(part, dict)}
+    return [name for name, part in parts.items() if part.get("init_args", {}).get("lora")]
 
 
 def _limit(value: int | None) -> int | None:

@@ -10,7 +10,7 @@ from lit_vlm.recipe import Cell, Column, Curve, Length, Recipe
 # Blue, its tint and grey differ in lightness too, for all eyes and for print in grey.
 _COLORS = {"trains": "#2f6690", "in part": "#a9c8de", "frozen": "#ececec"}
 _INK = {"trains": "white", "in part": "#1d3f58", "frozen": "#757575"}
-_NARROWEST = 0.16  # share of the width that a column's words need
+_NARROWEST = 0.18  # share of the width that a column's words need
 _POINTS = 400
 
 

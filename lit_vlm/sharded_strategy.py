@@ -8,7 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from lightning.pytorch.strategies import (
+    FSDPStrategy,
+    ModelParallelStrategy,
+    Strategy,
+    StrategyRegistry,
+)
 from torch import Tensor, nn
 from torch.distributed.constants import default_pg_timeout
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -89,7 +94,9 @@ class StagedModelParallel(ModelParallelStrategy):
         finally:
             self.optimizers = optimizers
         if is_sharded_checkpoint(path) and self._fits:
-            checkpoint["optimizer_states"] = read_optimizers(path, self._owners())
+            states = read_optimizers(path, self._owners())
+            if states:  # else the trainer says that there are none
+                checkpoint["optimizer_states"] = states
         return checkpoint
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -139,6 +146,11 @@ class StagedModelParallel(ModelParallelStrategy):
         assert self.model is not None
         reshard(self.model)
         return dict(self.model.named_parameters())
+
+
+def reads_shards(strategy: Strategy) -> bool:
+    """Whether a strategy can load a checkpoint that is a folder of shards."""
+    return isinstance(strategy, ModelParallelStrategy | FSDPStrategy)
 
 
 def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:

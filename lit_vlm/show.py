@@ -98,6 +98,6 @@ def _schedule(column: "Column") -> str:
     if column.curve is None:
         return "the module's"
     warmup: Any = column.curve.warmup
-    length = f"{warmup:g} of it" if isinstance(warmup, float) else f"{warmup:,} steps"
+    length = f"{100 * warmup:g}%" if isinstance(warmup, float) else f"{warmup:,} steps"
     end = f" to {column.curve.floor:g}" if column.curve.floor else ""
     return f"{column.curve.schedule}{end}, warm-up {length}" if warmup else column.curve.schedule

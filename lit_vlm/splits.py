@@ -26,8 +26,8 @@ def has_split(datamodule: LightningDataModule | None, split: str) -> bool:
 def validating_on(datamodule: LightningDataModule, split: str) -> Iterator[None]:
     """Let a data module give another split where validation data is asked for.
 
-    Its hooks for batches stay in force; its position in the training data is left alone. Of
-    several loaders the first counts.
+    Its hooks for batches stay in force; its position in the training data is left alone, and it is
+    torn down once, at the end. Of several loaders the first counts.
     """
     setup = datamodule.setup
 
@@ -46,6 +46,7 @@ def validating_on(datamodule: LightningDataModule, split: str) -> Iterator[None]
         "setup": set_up,
         "val_dataloader": loader,
         "load_state_dict": lambda state_dict: None,
+        "teardown": lambda stage: None,
     }
     before = {name: vars(datamodule)[name] for name in shown if name in vars(datamodule)}
     vars(datamodule).update(shown)
@@ -55,3 +56,4 @@ def validating_on(datamodule: LightningDataModule, split: str) -> Iterator[None]
         for name in shown:
             vars(datamodule).pop(name, None)
         vars(datamodule).update(before)
+    datamodule.teardown("validate")

@@ -1,13 +1,15 @@
 """What must hold for a run to be trained in stages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_vlm.callbacks.freeze import Freeze
 from lit_vlm.freezing import trains
+from lit_vlm.part_names import is_within
 from lit_vlm.stages import Stage
 
 
@@ -82,6 +84,24 @@ def check_optimizers(module: LightningModule, trainer: Trainer, wanted: set[str]
             f"{missing[0]}{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}. Let "
             f"{type(module).__name__}.configure_optimizers give it self.parameters()."
         )
+
+
+def warn_of_shared(
+    module: LightningModule, stage: str, trained: Sequence[str], kept: Sequence[str]
+) -> None:
+    """Warn of weights that train in one module and are shared with another that does not."""
+    trains_as: dict[int, str] = {}
+    named = list(module.named_parameters(remove_duplicate=False))
+    for name, parameter in named:
+        if is_within(name, trained) and not is_within(name, kept):
+            trains_as[id(parameter)] = name
+    for name, parameter in named:
+        if id(parameter) in trains_as and not is_within(name, trained):
+            rank_zero_warn(
+                f"StagedFreezing: {name} moves in stage {stage!r} although nothing there trains, "
+                f"since it is the same tensor as {trains_as[id(parameter)]}. Untie them, or train "
+                f"both."
+            )
 
 
 def image_size_of(module: Any) -> int | None:

@@ -25,7 +25,7 @@ class TokenWeightedModule(Part, ABC):
 
     Args:
         learning_rate: peak learning rate of AdamW.
-        weight_decay: AdamW's decay of matrices; biases and norms never decay.
+        weight_decay: AdamW's decay of matrices; biases, norms and positions never decay.
         betas: AdamW's averaging of gradients and of their squares.
         warmup: steps (an integer) or share of the run (a float below 1) of linear warm-up.
         schedule: ``cosine``, ``linear`` or ``constant`` after the warm-up.

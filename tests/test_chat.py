@@ -90,6 +90,29 @@ def test_options_of_generation_reach_the_model(
 
 
 @pytest.mark.parametrize(
+    "form",
+    [
+        "--ckpt_path RUN",
+        "--ckpt_path last --config RUN/config.yaml",
+        "--config CONFIG --trainer.default_root_dir RUN --ckpt_path best",
+    ],
+)
+def test_finds_the_checkpoint_of_a_run(
+    cli: CLI, finished_run: Path, dialogues: list[Conversation], form: str
+) -> None:
+    config = str(finished_run.parent / "tiny.yaml")
+    words = form.replace("RUN", str(finished_run)).replace("CONFIG", config).split()
+    code, out, _ = cli("chat", *words, "hi")
+    assert (code, out) == (0, "answer after 1 turns\n")
+
+
+def test_a_name_needs_a_run(cli: CLI) -> None:
+    code, _, err = cli("chat", "--ckpt_path", "selected", "hi")
+    assert code == 2
+    assert "--ckpt_path selected must come with the config of the run, got none" in err
+
+
+@pytest.mark.parametrize(
     ("words", "problem"),
     [
         ([], "chat must know a trained model, got none. Give --ckpt_path FILE."),

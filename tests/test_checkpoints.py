@@ -64,6 +64,17 @@ def test_names_a_checkpoint_that_is_no_file(tmp_path: Path, place: str) -> None:
         read_checkpoint(tmp_path / place)
 
 
+def test_reads_of_shards_what_is_beside_them(content: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "last.ckpt"
+    folder.mkdir()
+    kept = {k: v for k, v in content.items() if k not in ("state_dict", "optimizer_states")}
+    torch.save(kept, folder / "meta.pt")
+    assert read_checkpoint(folder).keys() == kept.keys()
+    message = r"last\.ckpt: must be a checkpoint file, got a folder of shards.*consolidate_.*last"
+    with pytest.raises(ValueError, match=message):
+        load_model(folder)
+
+
 def test_refuses_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").touch()
     with pytest.raises(ValueError, match=r"x\.ckpt: must be a whole checkpoint .* an empty file"):

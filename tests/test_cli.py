@@ -18,6 +18,58 @@ CLI = Callable[..., tuple[int, str, str]]
 
 NO_TEST = ("--test_after_fit", "false")
 RESUME = (*NO_TEST, "--ckpt_path", "last", "--trainer.max_epochs", 3)
+THEIR_PROJECT = """
+import torch
+from lightning import LightningDataModule, LightningModule
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+class Classifier(LightningModule):
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(8, width), torch.nn.ReLU(), torch.nn.Linear(width, 2)
+        )
+
+    def training_step(self, batch, batch_idx):
+        return functional.cross_entropy(self.layers(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        points, classes, index = batch
+        losses = functional.cross_entropy(self.layers(points), classes, reduction="none")
+        self.log("val/loss", losses.mean())
+        return {"scores": -losses, "index": index}
+
+    def test_step(self, batch, batch_idx):
+        self.log("test/loss", functional.cross_entropy(self.layers(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+class Points(LightningDataModule):
+    def _loader(self, seed):
+        random = torch.Generator().manual_seed(seed)
+        points = torch.randn(64, 8, generator=random)
+        wrong = torch.rand(64, generator=random) < 0.4
+        classes = (points[:, 0] > 0).long() ^ wrong.long()
+        return DataLoader(TensorDataset(points, classes, torch.arange(64)), batch_size=32)
+
+    def train_dataloader(self):
+        return self._loader(0)
+
+    def val_dataloader(self):
+        return self._loader(1)
+
+    def test_dataloader(self):
+        return self._loader(2)
+"""
+THEIR_CONFIG = """
+trainer: {default_root_dir: run, accelerator: cpu, devices: 1, max_epochs: 30, log_every_n_steps: 1}
+model: my_project_points.Classifier
+data: my_project_points.Points
+best_checkpoint: {monitor: val/loss, mode: min}
+checkpoint_selection: {split: test}
+"""
 MY_PROJECT = '''
 from torch import Tensor, nn
 from lit_vlm.connectors import Connector
@@ -349,6 +401,51 @@ def test_help_lists_the_options_of_a_command(cli: CLI, command: str) -> None:
     out = succeed(cli, command, "--help")
     assert "--best_checkpoint.monitor" in out
     assert "--trainer.max_epochs" in out
+
+
+def test_fit_ends_with_a_selection_that_later_commands_find(
+    cli: CLI, cli_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    config = ("--config", cli_folder / "tiny.yaml", "--trainer.default_root_dir", run)
+    out = succeed(cli, "fit", *config, "--data.selection", 0.34, "--data.batch_size", 2)
+    assert "selected: last, since" in out
+    record = json.loads((run / "checkpoints.json").read_text())
+    assert (record["choice"], record["split"]) == ("last", "selection")
+    left = {path.name for path in (run / "checkpoints").iterdir()}
+    assert left == {"best.ckpt", "last.ckpt", "selected.ckpt"}
+    for command in ("test", "predict"):
+        data = ("--data", cli_folder / "val.jsonl")
+        succeed(cli, command, *config, *data, "--ckpt_path", "selected")
+        answers = "predictions-selected.jsonl" if command == "test" else "answers-selected.jsonl"
+        assert len((run / answers).read_text().splitlines()) == 4
+    for words in ((*config, "--ckpt_path", "selected"), ("--ckpt_path", run)):
+        assert succeed(cli, "chat", *words, "hi").endswith("\n")
+    succeed(cli, "validate", "--ckpt_path", run)
+    more = ("--data.selection", 0.34, "--data.batch_size", 2, "--trainer.max_epochs", 3)
+    succeed(cli, "fit", *config, *more, *NO_TEST, "--ckpt_path", "selected")
+    assert json.loads((run / "checkpoints.json").read_text())["candidates"]["last"]["step"] == 6
+
+
+def test_another_projects_module_is_selected_and_tested(
+    cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_project_points.py").write_text(THEIR_PROJECT)
+    (tmp_path / "points.yaml").write_text(THEIR_CONFIG)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    out = succeed(cli, "fit", "--config", "points.yaml")
+    assert "selected: best, since best - last is +" in out
+    record = json.loads(Path("run/checkpoints.json").read_text())
+    assert (record["choice"], record["items"], record["split"]) == ("best", 64, "test")
+    tested = succeed(cli, "test", "--config", "points.yaml", "--ckpt_path", "selected")
+    figure = record["candidates"]["best"]["monitored"]
+    assert f"{figure:.6f}"[:6] in tested
+    assert f"{figure:.6f}"[:6] in out.rpartition("selected:")[2]
+    more = ("--trainer.max_epochs", 31, "--checkpoint_selection.split", "null")
+    succeed(cli, "fit", "--config", "points.yaml", *more, "--ckpt_path", "last")
+    assert not Path("run/checkpoints.json").exists()
+    assert not Path("run/checkpoints/selected.ckpt").exists()
 
 
 @pytest.mark.slow

@@ -168,10 +168,21 @@ def test_asks_for_a_trained_model(command: str) -> None:
         prepare_words(command, [])
 
 
-@pytest.mark.parametrize("name", ["last", "best"])
-def test_last_and_best_need_the_config_of_the_run(name: str) -> None:
+@pytest.mark.parametrize("name", ["last", "best", "selected", "stage-align"])
+def test_names_of_checkpoints_need_the_config_of_the_run(name: str) -> None:
     with pytest.raises(ConfigError, match=f"--ckpt_path {name} must come with the config"):
         prepare_words("test", ["--ckpt_path", name])
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_a_run_folder_becomes_the_checkpoint_to_use(finished_run: Path, command: str) -> None:
+    words = prepare_words(command, ["--model", "my.Model", f"--ckpt_path={finished_run}"])
+    assert words[-2:] == ["--ckpt_path", str(finished_run / "checkpoints/best.ckpt")]
+
+
+def test_a_name_and_a_run_folder_supply_model_and_data(finished_run: Path) -> None:
+    words = ["--trainer.default_root_dir", str(finished_run), "--ckpt_path", "last"]
+    assert known(prepare_words("test", words)).keys() == {"model", "data"}
 
 
 def test_help_needs_no_checkpoint() -> None:

@@ -1,11 +1,10 @@
 from itertools import product
 from math import comb
-from typing import Any
 
 import numpy as np
 import pytest
 
-from lit_vlm.intervals import fewest_clusters, find_clusters, paired_bootstrap
+from lit_vlm.intervals import Interval, fewest_clusters, find_clusters, paired_bootstrap
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
@@ -53,11 +52,14 @@ def test_items_of_one_cluster_count_as_one() -> None:
 
 
 def test_draws_in_pieces_as_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments: Any = (np.arange(20.0), np.ones(20), np.arange(20))
-    whole = paired_bootstrap(*arguments, resamples=100)
+    def interval(seed: int = 0) -> Interval:
+        places = np.arange(20)
+        return paired_bootstrap(places.astype(float), np.ones(20), places, 0.95, 100, seed)
+
+    whole = interval()
     monkeypatch.setattr("lit_vlm.intervals._CELLS", 45)
-    assert paired_bootstrap(*arguments, resamples=100) == whole
-    assert paired_bootstrap(*arguments, resamples=100, seed=1) != whole
+    assert interval() == whole
+    assert interval(seed=1) != whole
 
 
 def test_refuses_what_no_bootstrap_can_tell_from_chance() -> None:

@@ -22,7 +22,9 @@ def test_prints_the_version(cli: CLI) -> None:
     assert cli("--version") == (0, f"lit-vlm {lit_vlm.__version__}\n", "")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["fti"], ["chat", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["fti"], ["chat", "--help"], ["show", "--help"]]
+)
 def test_answers_at_once_without_importing_torch(words: list[str]) -> None:
     program = (
         "import sys\n"
@@ -41,8 +43,8 @@ def test_answers_at_once_without_importing_torch(words: list[str]) -> None:
     ("word", "hint"),
     [
         ("fti", "Did you mean: fit?"),
-        ("zzz", "Accepted: chat, fit, predict, test, validate."),
-        ("--config", "Accepted: chat, fit, predict, test, validate."),
+        ("zzz", "Accepted: chat, fit, predict, show, test, validate."),
+        ("--config", "Accepted: chat, fit, predict, show, test, validate."),
     ],
 )
 def test_names_the_command_that_was_meant(cli: CLI, word: str, hint: str) -> None:

@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from lit_vlm.run_folder import check_output, check_writable, make_room, resolve_checkpoint
+from lit_vlm.run_folder import (
+    check_output,
+    check_writable,
+    is_name,
+    keep_as,
+    make_room,
+    pick_checkpoint,
+    resolve_checkpoint,
+)
 
 
 def run_in(folder: Path, text: str) -> None:
@@ -51,16 +59,71 @@ def test_checks_an_output_without_making_it(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["last", "best"])
-def test_resolves_the_words_last_and_best(tmp_path: Path, name: str) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    path = tmp_path / f"checkpoints/{name}.ckpt"
-    path.touch()
-    assert resolve_checkpoint(name, tmp_path) == str(path)
-    assert resolve_checkpoint(str(path), Path("elsewhere")) == str(path)
+def make_checkpoints(folder: Path, *names: str) -> dict[str, str]:
+    (folder / "checkpoints").mkdir(parents=True)
+    paths = {name: folder / f"checkpoints/{name}.ckpt" for name in names}
+    for name, path in paths.items():
+        path.write_text(name)
+    return {name: str(path) for name, path in paths.items()}
 
 
-@pytest.mark.parametrize("name", ["last", "x.ckpt"])
+@pytest.mark.parametrize("name", ["last", "best", "selected", "stage-align"])
+def test_resolves_the_names_of_a_runs_checkpoints(tmp_path: Path, name: str) -> None:
+    path = make_checkpoints(tmp_path, name)[name]
+    assert is_name(name)
+    assert not is_name(path)
+    assert resolve_checkpoint(name, tmp_path) == path
+    assert resolve_checkpoint(path, Path("elsewhere")) == path
+
+
+def test_of_another_run_takes_what_was_selected_or_the_best_or_the_last(tmp_path: Path) -> None:
+    paths = make_checkpoints(tmp_path / "run", "last", "best", "selected")
+    for name in ("selected", "best", "last"):
+        assert resolve_checkpoint(str(tmp_path / "run"), Path("elsewhere")) == paths[name]
+        Path(paths[name]).unlink()
+    message = r"must be a run that has a checkpoint, got .*run: there is no selected\.ckpt, best"
+    with pytest.raises(FileNotFoundError, match=message):
+        pick_checkpoint(tmp_path / "run")
+
+
+def test_takes_a_folder_of_shards_for_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints/last.ckpt"
+    path.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="there is no"):
+        resolve_checkpoint("last", tmp_path)
+    (path / "meta.pt").touch()
+    assert resolve_checkpoint("last", tmp_path) == resolve_checkpoint(str(path), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["last", "x.ckpt", "stage-algin"])
 def test_names_the_checkpoint_that_is_missing(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"got '{name}': there is no"):
+    make_checkpoints(tmp_path, "best", "stage-align")
+    message = rf"got '{name}': there is no .*\. That run has: best, stage-align\.$"
+    with pytest.raises(FileNotFoundError, match=message):
         resolve_checkpoint(name, tmp_path)
+
+
+def test_says_how_a_checkpoint_comes_to_be_selected(tmp_path: Path) -> None:
+    message = r"That run has: no checkpoints\. A checkpoint is selected when fit ends, .*selection"
+    with pytest.raises(FileNotFoundError, match=message):
+        resolve_checkpoint("selected", tmp_path)
+
+
+def test_another_name_outlives_a_change_of_the_first(tmp_path: Path) -> None:
+    best, selected = tmp_path / "best.ckpt", tmp_path / "selected.ckpt"
+    for content in ("first", "second"):
+        (tmp_path / "new").write_text(content)
+        (tmp_path / "new").replace(best)
+        assert not selected.exists() or selected.read_text() == "first"
+        keep_as(best, selected)
+        assert selected.read_text() == content
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "selected.ckpt"}
+
+
+def test_a_folder_of_shards_is_copied(tmp_path: Path) -> None:
+    best, selected = tmp_path / "best.ckpt", tmp_path / "selected.ckpt"
+    best.mkdir()
+    for content in ("first", "second"):
+        (best / "meta.pt").write_text(content)
+        keep_as(best, selected)
+        assert (selected / "meta.pt").read_text() == content

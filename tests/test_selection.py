@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,10 @@ HOW = Bootstrap(0.95, 500, 0)
 
 
 def candidate(name: str, scores: Sequence[float], weight: float = 1.0) -> Candidate:
-    items = {i: ItemScore(score, weight, ()) for i, score in enumerate(scores)}
-    return Candidate(name, f"checkpoints/{name}.ckpt", 1, 0, dict(items))
+    items: dict[Hashable, ItemScore] = {
+        i: ItemScore(score, weight, ()) for i, score in enumerate(scores)
+    }
+    return Candidate(name, f"checkpoints/{name}.ckpt", 1, 0, items)
 
 
 LOW, MIDDLE, HIGH = [0.1] * 20, [0.5] * 20, [0.9] * 20

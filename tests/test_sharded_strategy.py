@@ -1,10 +1,8 @@
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -22,6 +20,13 @@ MakeModel = Callable[..., VisionLanguageModel]
 MakeData = Callable[[list[bool]], Path]
 TwoRanks = Callable[[Callable[[], Any]], list[Any]]
 Ended = dict[str, Any]
+Strategy = Literal["alone", "ddp", "fsdp2", "fsdp2 in shards"]
+STRATEGIES: dict[Strategy, Callable[[], Any]] = {
+    "alone": lambda: "auto",
+    "ddp": lambda: "ddp",
+    "fsdp2": lambda: "fsdp2",
+    "fsdp2 in shards": lambda: StagedModelParallel(save_distributed_checkpoint=True),
+}
 
 
 class Recorder(Callback):
@@ -49,40 +54,29 @@ class Runs:
     def __init__(self, make: MakeModel, path: Path, two_ranks: TwoRanks) -> None:
         self.make = lambda: make(schedule="constant", warmup=0, learning_rate=1e-2)
         self.path = path
-        self.two_ranks = two_ranks
+        self._two_ranks = two_ranks
 
-    def alone(self, steps: int, *callbacks: Callback, **options: Any) -> Ended:
-        return self._fit(steps, callbacks, "auto", 1, **options)
+    def in_two_processes(self, job: Callable[[], list[Ended]]) -> list[Ended]:
+        """Return how runs ended that both processes take part in; it must be the same in both."""
+        first, second = self._two_ranks(job)
+        assert_close(first, second, rtol=0, atol=0)
+        return first
 
-    def ddp(self, steps: int, *callbacks: Callback, **options: Any) -> Ended:
-        ended = self.two_ranks(lambda: self._fit(steps, callbacks, "ddp", 2, **options))
-        return _same(ended)
-
-    def fsdp2(
-        self, steps: int, *callbacks: Callback, in_shards: bool = False, **options: Any
-    ) -> Ended:
-        def job() -> Ended:
-            strategy = StagedModelParallel(save_distributed_checkpoint=in_shards)
-            return self._fit(steps, callbacks, strategy, 2, **options)
-
-        return _same(self.two_ranks(job))
-
-    def _fit(
+    def fit(
         self,
         steps: int,
-        callbacks: tuple[Callback, ...],
-        strategy: str | StagedModelParallel,
-        devices: int,
+        callbacks: list[Callback],
+        strategy: Strategy = "alone",
         checkpoint: Path | None = None,
         save: dict[int, Path] | None = None,
-        **options: Any,
     ) -> Ended:
+        """Train up to a step."""
         recorder = Recorder(save or {})
-        source = JSONConversations(self.path)
+        devices = 1 if strategy == "alone" else 2
         trainer = Trainer(
             accelerator="cpu",
             devices=devices,
-            strategy=strategy,
+            strategy=STRATEGIES[strategy](),
             callbacks=[*callbacks, RNGState(), recorder],
             plugins=[AtomicCheckpointIO()],
             logger=False,
@@ -91,36 +85,29 @@ class Runs:
             enable_model_summary=False,
             log_every_n_steps=1,
             num_sanity_val_steps=0,
-            limit_val_batches=0,
             max_steps=steps,
             max_epochs=-1,
             default_root_dir=self.path.parent,
-            **options,
         )
         model = self.make()
+        source = JSONConversations(self.path)
         data = ConversationDataModule(train=source, batch_size=4 // devices)
         trainer.fit(model, data, ckpt_path=checkpoint)
-        [optimizer] = trainer.optimizers
-        weights = dict(model.named_parameters())
-        return {
-            "losses": recorder.losses,
-            "weights": {name: whole(weight) for name, weight in weights.items()},
-            "steps": {
-                name: int(optimizer.state[weight]["step"])
-                for name, weight in weights.items()
-                if optimizer.state.get(weight)
-            },
-        }
+        return {"losses": recorder.losses, **how_it_ended(trainer, model)}
+
+
+def how_it_ended(trainer: Trainer, model: VisionLanguageModel) -> Ended:
+    """Return the weights and, for each that has a state, how many steps its optimizer made."""
+    state = trainer.optimizers[0].state
+    weights = dict(model.named_parameters())
+    return {
+        "weights": {name: whole(weight) for name, weight in weights.items()},
+        "steps": {n: int(state[w]["step"]) for n, w in weights.items() if state.get(w)},
+    }
 
 
 def whole(value: Tensor) -> Tensor:
     return (value.full_tensor() if isinstance(value, DTensor) else value).detach()
-
-
-def _same(ended: list[Ended]) -> Ended:
-    first, second = ended
-    assert_close(first, second, rtol=0, atol=0)
-    return first
 
 
 def assert_same(one: Ended, other: Ended, skip: int = 0) -> None:
@@ -139,22 +126,137 @@ def runs(tiny_model: MakeModel, color_questions: MakeData, two_ranks: TwoRanks) 
     return Runs(tiny_model, path, two_ranks)
 
 
-@pytest.mark.parametrize("in_shards", [False, True], ids=["whole", "shards"])
+def by_part(steps: dict[str, int]) -> dict[str, int]:
+    """Return the optimizer's steps of each part, whose weights all have made as many."""
+    found = {(name.partition(".")[0], step) for name, step in steps.items()}
+    parts = dict(found)
+    assert len(parts) == len(found)
+    return parts
+
+
+@pytest.mark.parametrize("strategy", ["fsdp2", "fsdp2 in shards"])
 def test_state_of_parts_that_freeze_and_thaw_between_runs_is_kept(
-    runs: Runs, tmp_path: Path, in_shards: bool
+    runs: Runs, tmp_path: Path, strategy: Strategy
 ) -> None:
     first, second = tmp_path / "first.ckpt", tmp_path / "second.ckpt"
 
-    def three_runs(train: Callable[..., Ended], **options: Any) -> Ended:
-        train(2, Freeze(["language_model"]), save={1: first}, **options)
-        # The encoder has a state and freezes, the language model has none and thaws.
-        train(3, Freeze(["encoder"]), checkpoint=first, save={2: second}, **options)
-        return train(4, checkpoint=second, **options)
+    def three_runs(strategy: Strategy) -> list[Ended]:
+        runs.fit(2, [Freeze(["language_model"])], strategy, save={1: first})
+        # Now the encoder, which has a state, freezes; the language model has none and thaws.
+        runs.fit(3, [Freeze(["encoder"])], strategy, first, save={2: second})
+        return [runs.fit(4, [], strategy, second)]
 
-    expected = three_runs(runs.ddp)
-    shutil.rmtree(tmp_path / "lightning_logs", ignore_errors=True)
-    ended = three_runs(runs.fsdp2, in_shards=in_shards)
-    assert second.is_dir() == in_shards
+    [expected] = three_runs("alone")
+    [ended] = runs.in_two_processes(lambda: three_runs(strategy))
+    assert second.is_dir() == (strategy == "fsdp2 in shards")
     assert_same(ended, expected)
-    steps = {name.partition(".")[0]: step for name, step in ended["steps"].items()}
-    assert steps == {"encoder": 3, "connector": 4, "language_model": 3}
+    assert by_part(ended["steps"]) == {"encoder": 3, "connector": 4, "language_model": 3}
+
+
+def three_stages(keep_optimizer: bool) -> StagedFreezing:
+    keep: dict[str, Any] = {"keep_optimizer": keep_optimizer}
+    return StagedFreezing(
+        {
+            "align": Stage(trains=["connector"], steps=2),
+            "tune": Stage(trains=["language_model"], steps=2, **keep),
+            "all": Stage(trains=["encoder", "connector", "language_model"], steps=2, **keep),
+        }
+    )
+
+
+STEPS = {
+    False: {"encoder": 2, "connector": 2, "language_model": 2},
+    True: {"encoder": 2, "connector": 4, "language_model": 4},
+}
+
+
+@pytest.mark.parametrize("keep_optimizer", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("strategy", ["fsdp2", "fsdp2 in shards"])
+def test_stages_switch_and_resume_as_in_one_process(
+    runs: Runs, tmp_path: Path, strategy: Strategy, keep_optimizer: bool
+) -> None:
+    expected = runs.fit(6, [three_stages(keep_optimizer)])
+    assert by_part(expected["steps"]) == STEPS[keep_optimizer]
+    middle = tmp_path / "middle.ckpt"
+    ends = [tmp_path / f"checkpoints/stage-{name}.ckpt" for name in ("align", "tune")]
+
+    def job() -> list[Ended]:
+        def fit(*how: Any) -> Ended:
+            return runs.fit(6, [three_stages(keep_optimizer)], strategy, *how)
+
+        return [fit(None, {3: middle}), *(fit(path) for path in (middle, *ends))]
+
+    uninterrupted, *resumed = runs.in_two_processes(job)
+    assert_same(uninterrupted, expected)
+    for ended, skipped in zip(resumed, (3, 2, 4), strict=True):
+        assert_same(ended, expected, skipped)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fsdp2", "fsdp2 in shards"])
+def test_stages_resume_as_with_ddp(runs: Runs, tmp_path: Path, strategy: Strategy) -> None:
+    def resumed(strategy: Strategy) -> list[Ended]:
+        def fit(*how: Any) -> Ended:
+            return runs.fit(6, [three_stages(keep_optimizer=True)], strategy, *how)
+
+        paths = {step: tmp_path / f"{step}.ckpt" for step in (2, 3, 4)}
+        return [fit(None, paths), *(fit(path) for path in paths.values())]
+
+    with_ddp = runs.in_two_processes(lambda: resumed("ddp"))
+    with_fsdp2 = runs.in_two_processes(lambda: resumed(strategy))
+    for one, other in zip(with_fsdp2, with_ddp, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:The checkpoint holds random states of")
+@pytest.mark.parametrize(("writer", "reader"), [("fsdp2", "alone"), ("alone", "fsdp2")])
+def test_whole_checkpoints_are_those_of_one_process(
+    runs: Runs, tmp_path: Path, writer: Strategy, reader: Strategy
+) -> None:
+    path = tmp_path / "some.ckpt"
+
+    def run(strategy: Strategy, *how: Any) -> Ended:
+        def job() -> list[Ended]:
+            return [runs.fit(4, [Freeze(["encoder"])], strategy, *how)]
+
+        [ended] = job() if strategy == "alone" else runs.in_two_processes(job)
+        return ended
+
+    first = run(writer, None, {2: path})
+    assert_same(run(reader, path), first, skip=2)
+    assert_close(load_model(path).state_dict(), read_checkpoint(path)["state_dict"])
+
+
+@pytest.mark.parametrize("strategy", ["fsdp2", "fsdp2 in shards"])
+def test_saving_before_the_first_step_makes_none(
+    runs: Runs, tmp_path: Path, strategy: Strategy
+) -> None:
+    path = tmp_path / "first.ckpt"
+
+    def job() -> list[Ended]:
+        saving = runs.fit(1, [], strategy, save={0: path})
+        return [saving, runs.fit(1, [], strategy, path)]
+
+    expected = runs.fit(1, [])
+    for ended in runs.in_two_processes(job):
+        assert_same(ended, expected)
+
+
+@pytest.mark.parametrize("place", ["file", "shards"])
+def test_checkpoints_of_both_kinds_replace_each_other(
+    runs: Runs, tmp_path: Path, place: str
+) -> None:
+    path = tmp_path / "last.ckpt"
+    strategies: list[Strategy] = ["fsdp2", "fsdp2 in shards"]
+    if place == "file":
+        strategies.reverse()
+
+    def job() -> list[Ended]:
+        for strategy in strategies:
+            runs.fit(2, [], strategy, save={1: path})
+        return [runs.fit(2, [], "fsdp2", path)]
+
+    [ended] = runs.in_two_processes(job)
+    assert path.is_file() == (place == "file")
+    assert [each.name for each in tmp_path.glob("*last*")] == ["last.ckpt"]
+    assert_same(ended, runs.fit(2, []), skip=1)

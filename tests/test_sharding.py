@@ -176,7 +176,9 @@ def test_every_kind_of_language_model_can_be_sharded(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module .* returned a view tensor")  # T5's positions
+@pytest.mark.filterwarnings(
+    "ignore:FSDP2-wrapped module .* returned a view tensor"
+)  # T5's positions
 def test_an_encoder_decoder_can_be_sharded(
     tiny_model: MakeModel, some_questions: Path, two_ranks: TwoRanks
 ) -> None:

@@ -17,6 +17,9 @@ class Theirs(LightningDataModule):
     def setup(self, stage: str) -> None:
         self.stages.append(stage)
 
+    def teardown(self, stage: str) -> None:
+        self.stages.append("end")
+
     def val_dataloader(self) -> Any:
         return "val"
 
@@ -48,9 +51,10 @@ def test_another_split_stands_in_for_validation() -> None:
         data.setup("validate")
         assert data.val_dataloader() == "val"  # the first of the test's, which is validation's
         assert data.val_dataloader() == "val"
-    assert data.stages == ["test"]
+        data.teardown("validate")
+        assert data.stages == ["test"]
     data.setup("fit")
-    assert (data.stages, data.val_dataloader()) == (["test", "fit"], "val")
+    assert (data.stages, data.val_dataloader()) == (["test", "end", "fit"], "val")
 
 
 def test_what_stood_in_goes_also_after_an_error() -> None:

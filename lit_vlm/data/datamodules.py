@@ -1,6 +1,6 @@
 """Dialogues to training, validation, test and prediction batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
             "predict": as_list(predict),
             "selection": [] if isinstance(selection, int | float) else as_list(selection),
         }
-        self.source_names = list(train) if isinstance(train, dict) else []
+        self.source_names = list(train) if isinstance(train, Mapping) else []
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -118,7 +118,7 @@ class Subset(ConversationSource):
 Sources = ConversationSource | Sequence[ConversationSource] | None
 """What a stage may be given: a source, several, or none."""
 
-NamedSources = Sources | dict[str, ConversationSource]
+NamedSources = Sources | Mapping[str, ConversationSource]
 """What training may be given: the same, or several by name, for its stages to choose from."""
 
 
@@ -126,6 +126,6 @@ def as_list(sources: NamedSources) -> list[ConversationSource]:
     """Return the sources of a stage as a list."""
     if sources is None:
         return []
-    if isinstance(sources, dict):
+    if isinstance(sources, Mapping):
         return list(sources.values())
     return [sources] if isinstance(sources, ConversationSource) else list(sources)

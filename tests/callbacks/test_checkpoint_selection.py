@@ -96,6 +96,13 @@ class Swinging(Scripted):
         self.layers[0].weight.data = aim + off
 
 
+class Script(Callback):
+    """Log a figure that is best in the first epoch."""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.log("val/scripted", float(trainer.current_epoch))
+
+
 class Recorder(Callback):
     """Note which hooks are called, as a callback that prints or writes would."""
 
@@ -220,7 +227,7 @@ def test_leaves_logs_callbacks_limits_and_weights_as_they_were(tmp_path: Path) -
     assert (trainer.limit_val_batches, recorder.called) == (1, called)
     assert same(weights, model.state_dict())
     assert torch.equal(torch.get_rng_state(), drawn)
-    assert vars(data).keys().isdisjoint({"setup", "val_dataloader", "load_state_dict"})
+    assert vars(data).keys().isdisjoint({"setup", "teardown", "val_dataloader", "load_state_dict"})
     logger.save()
     assert (tmp_path / "metrics.csv").read_bytes() == metrics
     assert trainer.validate(model, data, verbose=False)
@@ -259,11 +266,9 @@ def test_a_new_fit_removes_what_an_earlier_run_selected(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut_short", ["fast_dev_run", "interrupted"])
 def test_a_run_that_was_cut_short_selects_nothing(tmp_path: Path, cut_short: str) -> None:
     model, data, selection = classifier(), Points(), CheckpointSelection()
-    tried = {"fast_dev_run": True} if cut_short == "fast_dev_run" else {}
-    trainer = make_trainer(tmp_path, selection, epochs=2, **tried)
+    trainer = make_trainer(tmp_path, selection, epochs=2, fast_dev_run=cut_short == "fast_dev_run")
     trainer.fit(model, data)
     if cut_short == "interrupted":
-        trainer.should_stop = True
         trainer.state.status = "interrupted"  # type: ignore[assignment]
     assert selection.select(trainer, model, data) == {}
     assert not (tmp_path / "checkpoints.json").exists()
@@ -343,6 +348,36 @@ def test_two_processes_score_each_item_once_and_choose_alike(tmp_path: Path) -> 
     assert records[0]["groups"] == records[1]["groups"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("in_shards", ["false", "true"])
+def test_a_model_that_is_split_among_processes_is_selected_too(
+    cli_folder: Path, tmp_path: Path, in_shards: str
+) -> None:
+    options = {
+        "config": cli_folder / "tiny.yaml",
+        "data.selection.class_path": "JSONConversations",
+        "data.selection.init_args.path": cli_folder / "val.jsonl",
+        "best_checkpoint.monitor": "val/loss",
+        "best_checkpoint.mode": "max",
+        "checkpoint_selection.average_last": 2 if in_shards == "false" else 0,
+        "model.learning_rate": 0.01,
+        "data.batch_size": 1,
+        "trainer.default_root_dir": tmp_path / "run",
+        "trainer.devices": 2,
+        "trainer.strategy": "StagedModelParallel",
+        "trainer.strategy.save_distributed_checkpoint": in_shards,
+    }
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    program = [sys.executable, "-m", "lit_vlm", "fit", *words]
+    done = subprocess.run(program, timeout=240, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run/checkpoints.json").read_text())
+    assert ("average" in record["candidates"]) == (in_shards == "false")
+    assert record["candidates"]["best"]["step"] < record["candidates"]["last"]["step"]
+    assert record["items"] == 4
+    assert (tmp_path / "run/checkpoints/selected.ckpt").is_dir() == (in_shards == "true")
+
+
 def test_scores_another_split_that_is_named(tmp_path: Path) -> None:
     class Tested(Points):
         stages: list[str] = []
@@ -402,6 +437,29 @@ def test_selects_by_generated_answers(
     assert not list(tmp_path.glob("*predictions*"))
     load_model(tmp_path / "checkpoints/average.ckpt")
     load_model(tmp_path / "checkpoints/selected.ckpt")
+
+
+def test_names_what_could_not_be_scored(
+    tiny_model: Callable[..., VisionLanguageModel],
+    color_questions: Callable[[list[bool]], Path],
+    write_jsonl: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    turns = [{"from": "human", "value": "color?"}, {"from": "gpt", "value": "red"}]
+    records = [{"id": str(i), "conversations": turns[: 1 + (i > 0)]} for i in range(8)]
+    held = JSONConversations(write_jsonl(records, "held.jsonl"), on_bad_sample="skip")
+    source = JSONConversations(color_questions([True] * 8))
+    data = ConversationDataModule(source, val=0.25, selection=held, batch_size=4)
+    selection = CheckpointSelection()
+    trainer = make_trainer(tmp_path, Script(), selection, epochs=2, monitor="val/scripted")
+    model = tiny_model(learning_rate=0.01, generate_in_validation=False)
+    trainer.fit(model, data)
+    with pytest.warns(UserWarning, match="1 samples could not be used"):
+        record = selection.select(trainer, model)
+    assert (record["items"], record["groups"]) == (7, 7)
+    lines = (tmp_path / "skipped-selection.jsonl").read_text().splitlines()
+    assert [json.loads(line)["sample"] for line in lines] == [0]
+    assert not (tmp_path / "skipped-val.jsonl").exists()
 
 
 def test_is_inactive_without_data_that_chose_nothing(tmp_path: Path) -> None:

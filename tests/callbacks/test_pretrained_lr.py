@@ -1,4 +1,5 @@
 import csv
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -19,9 +21,10 @@ from torch.optim import SGD, Adagrad, AdamW, Optimizer, lr_scheduler
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from lit_vlm.callbacks import Freeze, PartLR, PretrainedLR
+from lit_vlm.callbacks import Freeze, PartLR, PretrainedLR, Stage, StagedFreezing, TrainableReport
 from lit_vlm.data import ConversationDataModule, JSONConversations
 from lit_vlm.model import VisionLanguageModel
+from lit_vlm.sharded_strategy import StagedModelParallel
 
 MakeTrainer = Callable[..., Trainer]
 PEAK, STEPS = 0.1, 12
@@ -358,6 +361,21 @@ def test_the_log_tells_the_true_rates(quiet_trainer: MakeTrainer, tmp_path: Path
     assert logged == [rate * (0.5 * 0.75**2) for rate in plain_rates(scheduler)]
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "shown"),
+    [("one cycle", r"0\.0633 … 0\.15│.* 0\.3│"), (None, r"0\.0211 … 0\.05│.* 0\.1│")],
+)
+def test_the_table_tells_the_rates_to_come(
+    quiet_trainer: MakeTrainer,
+    capsys: pytest.CaptureFixture[str],
+    scheduler: str | None,
+    shown: str,
+) -> None:
+    model = Stranger(scheduler=SCHEDULERS.get(scheduler or ""))
+    fit(quiet_trainer(PretrainedLR(SMALL), TrainableReport(), max_epochs=1), model)
+    assert re.search(shown, capsys.readouterr().out, re.DOTALL)
+
+
 def test_an_inactive_callback_changes_nothing(quiet_trainer: MakeTrainer) -> None:
     model = Stranger(partial(AdamW, weight_decay=0.3))
     [group] = configured(quiet_trainer, model, {})
@@ -550,6 +568,7 @@ lr_scheduler: {class_path: torch.optim.lr_scheduler.ExponentialLR, init_args: {g
     found = {g["part"]: g["lr"] for g in optimizer.param_groups}
     left = 0.2 * 0.5**4  # the scheduler steps with each pass of one step
     assert found == {"temperature": 10 * left, "body": 0.1 * left, "neck": left, "head": left}
+    assert cli.model.configure_optimizers()[0] == [optimizer], "the module's own hook is back"
 
 
 def test_files_and_the_command_line_merge(
@@ -564,6 +583,30 @@ def test_files_and_the_command_line_merge(
     parts = yaml.safe_load(out)["pretrained_lr"]["parts"]
     assert parts["encoder"] == {"multiplier": 0.1, "layer_decay": 0.9, "weight_decay": None}
     assert parts["language_model"]["multiplier"] == 0.5
+
+
+def test_stages_multiply_their_rates_and_own_the_rates_of_their_parts(
+    quiet_trainer: MakeTrainer,
+) -> None:
+    stages = {
+        "align": Stage(trains=["head"], steps=4, learning_rate=0.2),
+        "tune": Stage(
+            trains=["body", "head"], steps=8, learning_rate=0.02, learning_rates={"body.norm": 0.3}
+        ),
+    }
+    for freezing_first in (True, False):
+        both = [StagedFreezing(stages, save_stages=False), PretrainedLR(SMALL)]
+        model = Stranger(partial(AdamW, weight_decay=0.3))
+        trainer = quiet_trainer(*(both if freezing_first else both[::-1]), max_epochs=2)
+        fit(trainer, model)
+        assert {seen["head.weight"] for seen in model.seen[:4]} == {0.2}
+        assert len(model.seen) == STEPS
+        for seen in model.seen[4:]:
+            expected = {name: 0.02 * expected_scale(name) for name in seen}
+            norm = dict.fromkeys(("body.norm.weight", "body.norm.bias"), 0.3)
+            assert seen == pytest.approx({**expected, **norm})
+        names = [group["name"] for group in trainer.optimizers[0].param_groups]
+        assert len(set(names)) == len(names) == 8
 
 
 class Sharded(Stranger):
@@ -583,13 +626,39 @@ class Sharded(Stranger):
         return self.head(self.body(batch)).square().mean()
 
 
+@pytest.mark.slow
+def test_from_the_command_line_and_resumed(
+    cli: Callable[..., tuple[int, str, str]], cli_folder: Path, tmp_path: Path
+) -> None:
+    folder = ("--trainer.default_root_dir", tmp_path / "run")
+    words = ("fit", "--config", cli_folder / "tiny.yaml", *folder, "--test_after_fit=false")
+    parts = (
+        "--pretrained_lr.parts.encoder.layer_decay=0.5",
+        "--pretrained_lr.parts.language_model.multiplier=0.1",
+    )
+    code, _, err = cli(*words, *parts, "--trainer.max_epochs=1")
+    assert code == 0, err
+    code, _, err = cli(*words, *parts, "--trainer.max_epochs=2", "--ckpt_path=last")
+    assert code == 0, err
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["lr/connector"]]
+    assert len(rows) == 4
+    for row in rows:
+        rate = float(row["lr/connector"])
+        assert float(row["lr/encoder"]) == pytest.approx(0.5 * rate), "the last of its blocks"
+        assert float(row["lr/language_model"]) == pytest.approx(0.1 * rate)
+    code, _, err = cli(*words, "--trainer.max_epochs=2", parts[1], "--ckpt_path=last")
+    assert code == 1
+    assert "PretrainedLR: a run must be resumed with the parameter groups it was saved" in err
+
+
 @IN_THE_MIDDLE
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("strategy", [DDPStrategy, StagedModelParallel])
 def test_two_processes_have_the_rates_and_weights_of_one(
     quiet_trainer: MakeTrainer,
     two_ranks: Callable[[Callable[[], Any]], list[Any]],
     tmp_path: Path,
-    strategy: str,
+    strategy: type[Strategy],
 ) -> None:
     def train(devices: int, max_steps: int, ckpt_path: Path | None = None, **options: Any) -> Any:
         model = Sharded(scheduler=SCHEDULERS["one cycle"])
@@ -602,14 +671,14 @@ def test_two_processes_have_the_rates_and_weights_of_one(
         return model, trainer
 
     def job() -> Any:
-        _, trainer = train(2, 3, strategy=strategy)
+        _, trainer = train(2, 3, strategy=strategy())
         trainer.save_checkpoint(tmp_path / "middle.ckpt")
-        model, _ = train(2, 6, tmp_path / "middle.ckpt", strategy=strategy)
+        model, _ = train(2, 6, tmp_path / "middle.ckpt", strategy=strategy())
         whole = [getattr(p, "full_tensor", lambda p=p: p)().detach() for p in model.parameters()]
         return isinstance(model.head.weight, DTensor), model.seen, whole
 
     alone, _ = train(1, 6)
     for is_split, seen, weights in two_ranks(job):
-        assert is_split == (strategy == "fsdp2")
+        assert is_split == (strategy is not DDPStrategy)
         assert seen == alone.seen[3:]
         assert_close(weights, [p.detach() for p in alone.parameters()], atol=1e-5, rtol=0)

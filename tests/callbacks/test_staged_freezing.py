@@ -260,3 +260,91 @@ def test_our_models_begin_their_own_schedule_anew_in_each_stage(
     assert [parts(names) for names in watcher.with_state] == [{"connector"}] * 4 + [
         {"connector", "language_model"}
     ] * 4
+
+
+def test_says_when_the_run_ends_before_a_stage_begins(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    with pytest.warns(UserWarning, match="ends after 2 steps, before tune begins"):
+        trainer = quiet_trainer(StagedFreezing(TWO), max_steps=2)
+        trainer.fit(plain_project.PlainClassifier(), plain_project.PlainData())
+
+
+def test_says_which_frozen_weights_move_with_those_they_are_tied_to(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    module = plain_project.PlainClassifier()
+    module.body[0].weight = module.head.weight = torch.nn.Parameter(torch.randn(8, 4))
+    module.forward = lambda rows: module.body[0](rows)[:, :2]
+    stages = {"one": Stage(trains=["head"], steps=1)}
+    with pytest.warns(UserWarning, match="body.0.weight moves in stage 'one' .* as head.weight"):
+        quiet_trainer(StagedFreezing(stages)).fit(module, plain_project.PlainData())
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([StagedFreezing(TWO), Freeze(["head"])], "got a Freeze callback too"),
+        ([StagedFreezing({"one": Stage(trains=["body.2"])})], "no parameter for stage 'one'"),
+        ([StagedFreezing({"one": Stage(trains=["hed"])})], "trains must name .* got 'hed'"),
+        (
+            [StagedFreezing({"one": Stage(trains=["head"], learning_rates={"hed": 0.1})})],
+            "learning_rates must name .* got 'hed'",
+        ),
+        (
+            [StagedFreezing({"one": Stage(trains=["head"], schedule="cosine")})],
+            "must know where stage 'one' ends",
+        ),
+    ],
+)
+def test_refuses_what_cannot_be_done(
+    plain_project: ModuleType,
+    quiet_trainer: MakeTrainer,
+    callbacks: list[Callback],
+    message: str,
+) -> None:
+    module = plain_project.PlainClassifier()
+    with pytest.raises(ValueError, match=message):
+        quiet_trainer(*callbacks).fit(module, plain_project.PlainData())
+
+
+def test_a_scheduler_of_the_module_goes_on_unless_the_stages_set_rates(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    class Scheduled(plain_project.PlainClassifier):  # type: ignore[name-defined, misc]
+        def configure_optimizers(self) -> Any:
+            optimizer = super().configure_optimizers()
+            halve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+            return [optimizer], [{"scheduler": halve, "interval": "step"}]
+
+    watcher = Watcher()
+    quiet_trainer(StagedFreezing(TWO), watcher).fit(Scheduled(lr=0.64), plain_project.PlainData())
+    assert watcher.rates == [[0.64 * 0.5**step] for step in range(7)]
+    stages = {"one": Stage(trains=["head"], steps=1, learning_rate=0.1)}
+    with pytest.raises(ValueError, match="by a scheduler of Scheduled, got both"):
+        quiet_trainer(StagedFreezing(stages)).fit(Scheduled(), plain_project.PlainData())
+
+
+def test_a_parameter_that_no_optimizer_holds_is_named_before_training(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    class Partial(plain_project.PlainClassifier):  # type: ignore[name-defined, misc]
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.neck.parameters(), lr=0.1)
+
+    with pytest.raises(ValueError, match=r"got none of body.0.weight and 5 more"):
+        quiet_trainer(StagedFreezing(TWO)).fit(Partial(), plain_project.PlainData())
+
+
+def test_a_module_can_be_fitted_again_with_another_plan(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    module, staged = plain_project.PlainClassifier(), StagedFreezing(TWO)
+    for _ in range(2):
+        watcher = Watcher()
+        quiet_trainer(staged, watcher).fit(module, plain_project.PlainData())
+        assert watcher.stages == [1.0] * 3 + [2.0] * 4
+    watcher = Watcher()
+    stages = {"one": Stage(trains=["head"], steps=2)}
+    quiet_trainer(StagedFreezing(stages), watcher).fit(module, plain_project.PlainData())
+    assert [parts(names) for names in watcher.moved] == [{"head"}] * 2

@@ -104,6 +104,45 @@ def test_warns_of_images_on_both_sides(color_questions: Write) -> None:
         module.setup("fit")
 
 
+def test_holds_images_out_for_a_selection_besides(color_questions: Write) -> None:
+    source = JSONConversations(color_questions([True] * 16))
+    module = _module(train=source, val=0.25, selection=0.25, batch_size=4)
+    alone = _module(train=source, val=0.25, batch_size=4)
+    for made in (module, alone):
+        made.setup("fit")
+    train, val, selection = (module.sources[name][0] for name in ("train", "val", "selection"))
+    assert (len(train), len(val), len(selection)) == (8, 4, 4)
+    assert shared_images(train, selection) == shared_images(val, selection) == 0
+    assert _ids(module.val_dataloader()) == _ids(alone.val_dataloader())
+    held = _ids(module.selection_dataloader())
+    module.setup("selection")
+    assert _ids(module.selection_dataloader()) == held
+    later = _module(train=source, val=0.25, selection=0.25, batch_size=4)
+    later.setup("selection")
+    assert _ids(later.selection_dataloader()) == held
+
+
+def test_a_selection_alone_may_be_a_share(color_questions: Write, tmp_path: Path) -> None:
+    source = JSONConversations(color_questions([True] * 16))
+    module = _module(train=source, selection=0.25, batch_size=4)
+    module.setup("validate")
+    assert isinstance(module.sources["train"][0], JSONConversations)  # nothing to carve
+    module.setup("fit")
+    assert [len(module.sources[name]) for name in ("train", "val", "selection")] == [1, 0, 1]
+    assert shared_images(module.sources["train"][0], module.sources["selection"][0]) == 0
+
+
+def test_warns_of_images_that_also_choose_the_checkpoint(color_questions: Write) -> None:
+    path = color_questions([True] * 16)
+    sources = {name: JSONConversations(path) for name in ("train", "selection")}
+    module = _module(**sources, val=0.25, batch_size=4)
+    with (
+        pytest.warns(UserWarning, match="^3 images are in the training and in the selection data"),
+        pytest.warns(UserWarning, match="^1 images are in the validation and in the selection"),
+    ):
+        module.setup("fit")
+
+
 def test_joins_rounds_about_one_image(color_questions: Write) -> None:
     source = JSONConversations(color_questions([True] * 10))
     module = _module(train=source, batch_size=100, rounds_per_sample=2)
@@ -229,7 +268,7 @@ def test_refuses_a_share_too_small_to_hold_an_image(color_questions: Write) -> N
 
 @pytest.mark.parametrize("share", [0, 1, 1.5, -0.1])
 def test_refuses_a_share_that_leaves_nothing_on_one_side(share: float) -> None:
-    with pytest.raises(
-        ValueError, match=f"a share of the training images between 0 and 1, got {share}"
-    ):
-        ConversationDataModule(val=share)
+    for name in ("val", "selection"):
+        message = f"{name} must be a source, or a share of the training images between 0 and 1, got"
+        with pytest.raises(ValueError, match=f"{message} {share}"):
+            _module(**{name: share})

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lit_vlm.conversation import Conversation
 from lit_vlm.data.sources import ConversationSource
-from lit_vlm.data.splitting import hold_out, image_groups, shared_images
+from lit_vlm.data.splitting import hold_out, hold_out_each, image_groups, shared_images
 
 
 class _Images(ConversationSource):
@@ -65,6 +65,19 @@ def test_another_seed_holds_others_out() -> None:
     sides = [hold_out(source, 0.2, seed)[1].indices for seed in (0, 1)]
     assert sides[0] != sides[1]
     assert [len(side) for side in sides] == [10, 10]
+
+
+def test_a_split_more_leaves_those_before_it_alone() -> None:
+    source = _Images([[i // 3] for i in range(90)])
+    train, val = hold_out(source, 0.2, seed=4)
+    parts = hold_out_each(source, {"val": 0.2, "selection": 0.1}, seed=4)
+    assert parts["val"].indices == val.indices
+    assert len(parts["selection"]) == 9
+    assert shared_images(parts["val"], parts["selection"]) == 0
+    assert shared_images(parts["train"], parts["selection"]) == 0
+    assert sorted(parts["train"].indices + parts["selection"].indices) == train.indices
+    with pytest.raises(ValueError, match=r"selection must leave images on both sides, got .* 0\.8"):
+        hold_out_each(source, {"val": 0.2, "selection": 0.8}, seed=4)
 
 
 def test_a_side_is_a_source_of_its_own() -> None:
