@@ -136,11 +136,13 @@ class CheckpointSelection(Callback):
         data: Any = datamodule or getattr(trainer, "datamodule", None)
         split = self._active_split(data)
         cut_short = trainer.interrupted or getattr(trainer, "fast_dev_run", False)
-        # The paths are taken now: scoring loads checkpoints.
-        last = _callback(trainer, LastCheckpoint).best_model_path
-        if split is None or cut_short or not last:
+        if split is None or cut_short:
             return {}
+        # The paths are taken now: scoring loads checkpoints.
         best = _callback(trainer, BestCheckpoint)
+        last = _callback(trainer, LastCheckpoint).best_model_path
+        if not last:
+            return {}  # it made no step
         candidates, alone = self._candidates(trainer, best.best_model_path, last)
         if len(candidates) > 1:
             candidates = score_candidates(

@@ -186,9 +186,7 @@ class PretrainedLR(Callback):
             original(scheduler, metric)
 
 
-def _weight_decay(
-    rate: ParameterRate, group: Mapping[str, Any], default: float | None
-) -> float | None:
+def _weight_decay(rate: ParameterRate, group: Mapping[str, Any], default: Any) -> Any:
     own = group.get("weight_decay", default)
     if rate.weight_decay is None or own is None:
         return own

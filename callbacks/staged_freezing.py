@@ -12,17 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 from lit_vlm.freezing import train_only
 from lit_vlm.made_optimizers import optimizers_in
 from lit_vlm.module_hooks import unwrap_hook, wrap_hook
-from lit_vlm.part_names import find_parts
 from lit_vlm.run_length import steps_of_run
 from lit_vlm.stage_checks import (
     check_data,
     check_optimizers,
-    check_trained,
     check_trainer,
-    image_size_of,
-    warn_of_shared,
 )
 from lit_vlm.stage_lengths import check_lengths, next_batches, plan_of_data, plan_of_run
+from lit_vlm.stage_parts import StageParts
 from lit_vlm.stage_rates import StageRates
 from lit_vlm.stages import Position, Stage, StageBatches, StagePlan
 
@@ -67,10 +64,9 @@ class StagedFreezing(Callback):
         self.stage_name: str | None = None
         self._module: LightningModule | None = None
         self._rates = StageRates(self.stages)
-        self._applied: str | None = None
+        self._parts = StageParts(self.stages)
         self._wanted: set[str] = set()
         self._accumulate = 1
-        self._image_size: int | None = None
 
     @property
     def sets_learning_rates(self) -> bool:
@@ -87,9 +83,9 @@ class StagedFreezing(Callback):
         if stage != "fit" or not self.stages:
             return
         check_trainer(self.stages, trainer)
-        self._module, self.plan, self.stage_name, self._applied = pl_module, None, None, None
+        self._module, self.plan, self.stage_name = pl_module, None, None
         self._accumulate = trainer.accumulate_grad_batches
-        self._image_size = image_size_of(pl_module)
+        self._parts.begin(pl_module)
         unwrap_hook(pl_module, "configure_optimizers", self._configure_optimizers)
         wrap_hook(pl_module, "configure_optimizers", self._configure_optimizers)
         if self._changes_data:
@@ -98,15 +94,16 @@ class StagedFreezing(Callback):
         if self.dirpath is None:
             self.dirpath = Path(trainer.default_root_dir, "checkpoints").absolute()
         try:
-            self._apply(pl_module, next(iter(self.stages)))
+            self._parts.apply(pl_module, next(iter(self.stages)))
         except ValueError:
             # Layers that configure_model makes are not there yet, they are looked for later.
             if type(pl_module).configure_model is LightningModule.configure_model:
                 raise
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the module's hooks as they were."""
+        """Leave the module's hooks and the trainer's accumulation as they were."""
         if self._module is not None:
+            trainer.accumulate_grad_batches = self._accumulate
             unwrap_hook(self._module, "configure_optimizers", self._configure_optimizers)
             self._module = None
 
@@ -122,7 +119,7 @@ class StagedFreezing(Callback):
             return
         self.stage_name = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("stage")
         if self.stage_name in self.stages:
-            self._apply(pl_module, self.stage_name)
+            self._parts.apply(pl_module, self.stage_name)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lay the plan out, and take up the stage that the run is in."""
@@ -133,8 +130,7 @@ class StagedFreezing(Callback):
         if not self._changes_data:
             self.plan = plan_of_run(self.stages, trainer)
         self._end_with_plan(trainer)
-        for name in self.stages:
-            warn_of_shared(pl_module, name, *self._names(pl_module, name))
+        self._parts.warn_of_shared(pl_module)
         self._follow(trainer, pl_module)
 
     def on_train_batch_start(
@@ -182,8 +178,9 @@ class StagedFreezing(Callback):
         if self.plan is None:
             self.plan = plan_of_data(self.stages, trainer, per_pass, self._accumulate)
         step = trainer.global_step
-        stage = self.stages[self.plan.at(step).name]
-        self._resize(trainer.lightning_module, stage)
+        name = self.plan.at(step).name
+        stage = self.stages[name]
+        self._parts.resize(trainer.lightning_module, name)
         trainer.accumulate_grad_batches = stage.accumulate_grad_batches or self._accumulate
         return next_batches(self.stages, self.plan, step, per_pass, self._accumulate)
 
@@ -195,49 +192,27 @@ class StagedFreezing(Callback):
         # Some projects give only what trains now to the optimizer; what trains later belongs too.
         module = self._module
         assert module is not None
-        now = self._applied or next(iter(self.stages))
-        wanted: set[str] = set()
-        for stage in self.stages:
-            self._apply(module, stage)
-            wanted |= {name for name, weight in module.named_parameters() if weight.requires_grad}
-        train_only(module, sorted(wanted))
+        now = self._parts.applied or next(iter(self.stages))
+        self._wanted = self._parts.trained_by_any(module)
+        train_only(module, sorted(self._wanted))
         with self._rates.splitting(module):
             made = original()
         self._rates.remember(optimizers_in(made))
-        self._wanted = wanted
-        self._apply(module, now)
+        self._parts.apply(module, now)
         return made
-
-    def _names(self, module: LightningModule, stage: str) -> tuple[list[str], list[str]]:
-        plan = self.stages[stage]
-        where = f"StagedFreezing: stages.{stage}"
-        trained = find_parts(module, plan.trains, f"{where}.trains")
-        return trained, find_parts(module, plan.keeps_frozen, f"{where}.keeps_frozen")
-
-    def _apply(self, module: LightningModule, stage: str) -> None:
-        trained, kept = self._names(module, stage)
-        train_only(module, trained, kept)
-        check_trained(module, stage)
-        self._resize(module, self.stages[stage])
-        self._applied = stage
-
-    def _resize(self, module: Any, stage: Stage) -> None:
-        size = stage.image_size or self._image_size
-        if size is not None and size != image_size_of(module):
-            module.set_image_size(size)
 
     def _follow(self, trainer: Trainer, module: LightningModule) -> Position:
         assert self.plan is not None
         now = self.plan.at(trainer.global_step)
-        if now.name != self.stage_name or now.name != self._applied:
+        if now.name != self.stage_name or now.name != self._parts.applied:
             self._enter(trainer, module, now)
         return now
 
     def _enter(self, trainer: Trainer, module: LightningModule, now: Position) -> None:
         stage = self.stages[now.name]
         module.zero_grad(set_to_none=True)
-        if self._applied != now.name:
-            self._apply(module, now.name)
+        if self._parts.applied != now.name:
+            self._parts.apply(module, now.name)
             _wrap_anew(trainer)
         if self.stage_name in self.stages and self.stage_name != now.name:
             if not stage.keep_optimizer:

@@ -59,11 +59,17 @@ class TrainableReport(Callback):
         self._check: MovementCheck | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take a place behind the callback that switches stages, to see what it has done."""
+        """Take a place behind the callback that switches stages, to see what it has done.
+
+        Of several reports the first stays: the command line's gives way to one in a config.
+        """
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        before = callbacks[: callbacks.index(self)]
+        others = [callback for callback in callbacks if callback is not self]
         stages = _stages(trainer)
-        if stages is not None and callbacks.index(stages) > callbacks.index(self):
-            others = [callback for callback in callbacks if callback is not self]
+        if any(isinstance(callback, TrainableReport) for callback in before):
+            trainer.callbacks = others  # type: ignore[attr-defined]
+        elif stages is not None and stages not in before:
             others.insert(others.index(stages) + 1, self)
             # A new list: Lightning is going through the old one at this moment.
             trainer.callbacks = others  # type: ignore[attr-defined]

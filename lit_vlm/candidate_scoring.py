@@ -1,5 +1,6 @@
 """Scoring checkpoints of a run that has ended, without a trace in its logs and callbacks."""
 
+import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -7,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningDataModule, LightningModule, seed_everything
+import numpy as np
+import torch
+from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 
@@ -51,7 +54,7 @@ def score_candidates(
         for name, candidate in candidates.items():
             keeper = ScoreKeeper()
             trainer.callbacks = [keeper]
-            seed_everything(seed, verbose=False)
+            _seed(seed)
             path = str(folder / candidate.path)
             trainer.validate(model, datamodule=datamodule, ckpt_path=path, verbose=False)
             figure = trainer.callback_metrics.get(monitor or "")
@@ -77,6 +80,13 @@ def _alone(trainer: Any, model: LightningModule) -> Iterator[None]:
     finally:
         unwrap_hook(model, "configure_callbacks", _none)
         trainer.callbacks, trainer.loggers, trainer.limit_val_batches = kept
+
+
+def _seed(seed: int) -> None:
+    # Lightning's own seeding would also leave the seed in the environment.
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
 
 
 def _none(original: Any) -> list[Any]:

@@ -91,6 +91,7 @@ class LitVLMCLI(LightningCLI):
         parser.add_lightning_class_args(CheckpointSelection, "checkpoint_selection")
         parser.add_lightning_class_args(StagedFreezing, "staged_freezing")
         parser.add_lightning_class_args(PretrainedLR, "pretrained_lr")
+        parser.add_lightning_class_args(TrainableReport, "trainable_report")
         parser.add_argument(
             "--output",
             type=str | None,
@@ -306,7 +307,7 @@ def run(command: str, words: list[str], cli: type[LitVLMCLI] = LitVLMCLI) -> Lit
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             "plugins": [{"class_path": "lit_vlm.checkpoint_io.AtomicCheckpointIO"}],
-            "callbacks": [TrainableReport(), CurvePlot(), RNGState()],
+            "callbacks": [CurvePlot(), RNGState()],
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
         },

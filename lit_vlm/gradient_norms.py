@@ -45,7 +45,7 @@ def _local_norms(gradients: list[Any]) -> Tensor:
     return torch.stack([norm.float() for norm in torch._foreach_norm(dense)])
 
 
-def _sum_over_shards(squares: Tensor, example: Tensor) -> Tensor:
+def _sum_over_shards(squares: Tensor, example: Any) -> Tensor:
     if not hasattr(example, "placements"):
         return squares
     from torch.distributed.tensor import DTensor, Partial, Replicate

@@ -34,9 +34,7 @@ def check_trainer(stages: Mapping[str, Stage], trainer: Trainer) -> None:
         )
 
 
-def check_data(
-    stages: Mapping[str, Stage], trainer: Trainer, module: LightningModule
-) -> None:
+def check_data(stages: Mapping[str, Stage], trainer: Trainer, module: LightningModule) -> None:
     """Raise ``ValueError`` if the data or the model cannot change as the stages want."""
     data: Any = getattr(trainer, "datamodule", None)
     for name, stage in stages.items():
@@ -52,10 +50,11 @@ def check_data(
                 f"StagedFreezing: where stages change the batches, limit_train_batches must be a "
                 f"whole number, got {limit}."
             )
-        if stage.share is not None:
+        if stage.share is not None and trainer.max_steps < 0:
             raise ValueError(
-                f"StagedFreezing: where stages change the batches, their length must be steps or "
-                f"epochs, got a share for stage {name!r}."
+                f"StagedFreezing: where stages change the batches, a share must be one of the "
+                f"trainer's max_steps, got none of them for stage {name!r}. Give max_steps, or the "
+                f"stage's steps or epochs."
             )
         if stage.image_size is not None and not hasattr(module, "set_image_size"):
             raise ValueError(

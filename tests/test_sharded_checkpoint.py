@@ -40,9 +40,10 @@ def test_stopped_at_any_time_it_leaves_a_whole_checkpoint(
             raise KeyboardInterrupt
         rename(source, place)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "rename", stop_at_the_second)
-        put_in_place(beside, target)
+        with pytest.raises(KeyboardInterrupt):
+            put_in_place(beside, target)
     assert (tmp_path / "last.ckpt.previous/meta.pt").read_text() == "old"
     # The next write does not touch what is left until its own content is in place.
     put_in_place(beside, target)

@@ -52,7 +52,7 @@ class Runs:
     """Trains on the same questions, in one or two processes, in steps of four samples."""
 
     def __init__(self, make: MakeModel, path: Path, two_ranks: TwoRanks) -> None:
-        self.make = lambda: make(schedule="constant", warmup=0, learning_rate=1e-2)
+        self._make = make
         self.path = path
         self._two_ranks = two_ranks
 
@@ -89,7 +89,7 @@ class Runs:
             max_epochs=-1,
             default_root_dir=self.path.parent,
         )
-        model = self.make()
+        model = self._make(schedule="constant", warmup=0, learning_rate=1e-2)
         source = JSONConversations(self.path)
         data = ConversationDataModule(train=source, batch_size=4 // devices)
         trainer.fit(model, data, ckpt_path=checkpoint)

@@ -7,12 +7,11 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed import HashStore, destroy_process_group, init_process_group
+from torch.distributed import destroy_process_group, init_process_group
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.testing import assert_close
-from torch.utils.data import DataLoader
 
 from lit_vlm.callbacks import Freeze
 from lit_vlm.data import ConversationDataModule, JSONConversations
@@ -211,11 +210,11 @@ def test_ranks_generate_in_step_answers_of_different_lengths(
 
     def make() -> VisionLanguageModel:
         model = tiny_model(max_new_tokens=12)
-        model.processor.stop_ids = tuple(range(40))  # an answer ends anywhere
+        model.processor.stop_ids = list(range(40))  # an answer ends anywhere
         return model
 
     # Before the first step, too, and once after it.
-    options = {"num_sanity_val_steps": -1, "max_steps": 1, "val_check_interval": 1}
+    options: dict[str, Any] = {"num_sanity_val_steps": -1, "max_steps": 1, "val_check_interval": 1}
     alone = fit(make(), path, **options)
 
     def job() -> Any:
@@ -236,7 +235,7 @@ def test_refuses_to_split_single_operations(tiny_model: MakeModel, two_ranks: Tw
         trainer = Trainer(
             accelerator="cpu", devices=2, strategy=ModelParallelStrategy(), max_epochs=1
         )
-        loader = DataLoader([{}])
+        loader: Any = [0]
         with pytest.raises(ValueError, match="got tensor_parallel_size=2. Use") as raised:
             trainer.fit(tiny_model(), loader, loader)
         return str(raised.value)
@@ -245,9 +244,10 @@ def test_refuses_to_split_single_operations(tiny_model: MakeModel, two_ranks: Tw
 
 
 @pytest.fixture
-def mesh() -> Iterator[DeviceMesh]:
+def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
     """A group of one process."""
-    init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    place = f"file://{tmp_path}/group"
+    init_process_group("gloo", init_method=place, rank=0, world_size=1)
     yield init_device_mesh("cpu", (1, 1), mesh_dim_names=("data_parallel", "tensor_parallel"))
     destroy_process_group()
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -219,7 +220,7 @@ def test_leaves_logs_callbacks_limits_and_weights_as_they_were(tmp_path: Path) -
     states = [callback.state_dict() for callback in callbacks]
     metrics = (tmp_path / "metrics.csv").read_bytes()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    drawn = torch.get_rng_state()
+    drawn, environment = torch.get_rng_state(), dict(os.environ)
     record = selection.select(trainer, model, data)
     assert record["items"] == 101
     assert (trainer.callbacks, trainer.loggers) == (callbacks, [logger])
@@ -227,6 +228,7 @@ def test_leaves_logs_callbacks_limits_and_weights_as_they_were(tmp_path: Path) -
     assert (trainer.limit_val_batches, recorder.called) == (1, called)
     assert same(weights, model.state_dict())
     assert torch.equal(torch.get_rng_state(), drawn)
+    assert dict(os.environ) == environment
     assert vars(data).keys().isdisjoint({"setup", "teardown", "val_dataloader", "load_state_dict"})
     logger.save()
     assert (tmp_path / "metrics.csv").read_bytes() == metrics

@@ -17,7 +17,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.multiprocessing.spawn import start_processes
 from torch.utils.data import DataLoader
 
-from lit_vlm.callbacks import Freeze, TrainableReport
+from lit_vlm.callbacks import Freeze, RNGState, TrainableReport
 from lit_vlm.callbacks.staged_freezing import StagedFreezing
 from lit_vlm.csv_logger import AppendingCSVLogger
 from lit_vlm.data import ConversationDataModule, JSONConversations
@@ -135,6 +135,15 @@ def test_prints_a_table_for_each_stage_wherever_it_stands_among_the_callbacks(
         "0",
     ]
     assert [line.split("│")[6].strip() for line in tune.splitlines() if "│" in line] == ["0.25"] * 3
+
+
+def test_of_several_reports_the_first_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = TrainableReport(check_after=0), TrainableReport()
+    trainer = fit(Classifier(rate=0.0), tmp_path, first, RNGState(), second)
+    assert capsys.readouterr().out.count("what trains") == 1
+    assert second not in trainer.callbacks  # type: ignore[attr-defined]
 
 
 # Failures, which TrainableReport makes errors
