@@ -143,34 +143,37 @@ class CheckpointSelection(Callback):
         last = _callback(trainer, LastCheckpoint).best_model_path
         if not last:
             return {}  # it made no step
-        candidates, alone = self._candidates(trainer, best.best_model_path, last)
+        candidates, missing = self._candidates(trainer, best.best_model_path, last)
         if len(candidates) > 1:
             candidates = score_candidates(
                 candidates, trainer, model, data, split, best.monitor, self.bootstrap.seed
             )
         record = {"split": split, "monitor": best.monitor, "mode": best.mode}
         record |= asdict(self.bootstrap)
-        record |= selection_record(candidates, decide(candidates, self.bootstrap), alone)
+        record |= selection_record(candidates, decide(candidates, self.bootstrap), missing)
         self._keep(trainer, record)
         return record
 
     def _candidates(
         self, trainer: Trainer, best: str, last: str
-    ) -> tuple[dict[str, Candidate], str]:
-        """Return what there is to choose from, last at the end, and why best is not among it."""
+    ) -> tuple[dict[str, Candidate], list[str]]:
+        """Return what there is to choose from, last at the end, and why others are not in it."""
         root = Path(trainer.default_root_dir).absolute()
         newest = read_candidate("last", Path(last), root)
         candidates: dict[str, Candidate] = {}
-        alone = ""
-        if self.average_last and (average := self._average(trainer, newest)) is not None:
-            candidates["average"] = average
+        missing: list[str] = []
         if not best:
-            alone = "there is no best checkpoint: the run was never validated"
+            missing.append("there is no best checkpoint: the run was never validated")
         elif (peak := read_candidate("best", Path(best), root)).step == newest.step is not None:
-            alone = f"best and last are the same state, that of step {newest.step:,}"
+            missing.append(f"best and last are the same state, that of step {newest.step:,}")
         else:
             candidates["best"] = peak
-        return {**candidates, "last": newest}, alone
+        average = self._average(trainer, newest) if self.average_last else None
+        if average is not None:
+            candidates = {"average": average, **candidates}
+        elif self.average_last:
+            missing.append("there are not two states of the same shapes to average")
+        return {**candidates, "last": newest}, missing
 
     def _average(self, trainer: Trainer, last: Candidate) -> Candidate | None:
         path = Path(trainer.default_root_dir, last.path)

@@ -9,13 +9,15 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.nn.parallel import DistributedDataParallel
 
+from lit_vlm.deepspeed_engine import leave_out_frozen, uses_deepspeed
 from lit_vlm.freezing import train_only
-from lit_vlm.made_optimizers import optimizers_in
+from lit_vlm.made_optimizers import optimizers_in, schedulers_in
 from lit_vlm.module_hooks import unwrap_hook, wrap_hook
 from lit_vlm.run_length import steps_of_run
 from lit_vlm.stage_checks import (
     check_data,
     check_optimizers,
+    check_schedulers,
     check_trainer,
 )
 from lit_vlm.stage_lengths import check_lengths, next_batches, plan_of_data, plan_of_run
@@ -60,11 +62,13 @@ class StagedFreezing(Callback):
         check_lengths(self.stages)
         self.dirpath = None if dirpath is None else Path(dirpath)
         self.save_stages = save_stages
+        self.only: str | None = None  # the one stage that a fit trains; see fit_stages
         self.plan: StagePlan | None = None
         self.stage_name: str | None = None
         self._module: LightningModule | None = None
         self._rates = StageRates(self.stages)
         self._parts = StageParts(self.stages)
+        self._wrapped_for: str | None = None
         self._wanted: set[str] = set()
         self._accumulate = 1
 
@@ -82,8 +86,9 @@ class StagedFreezing(Callback):
         """Freeze for the first stage before the strategy wraps the model."""
         if stage != "fit" or not self.stages:
             return
-        check_trainer(self.stages, trainer)
-        self._module, self.plan, self.stage_name = pl_module, None, None
+        check_trainer(self.stages, trainer, self.only)
+        self._module, self.plan = pl_module, None
+        self.stage_name = self._wrapped_for = None
         self._accumulate = trainer.accumulate_grad_batches
         self._parts.begin(pl_module)
         unwrap_hook(pl_module, "configure_optimizers", self._configure_optimizers)
@@ -94,7 +99,8 @@ class StagedFreezing(Callback):
         if self.dirpath is None:
             self.dirpath = Path(trainer.default_root_dir, "checkpoints").absolute()
         try:
-            self._parts.apply(pl_module, next(iter(self.stages)))
+            self._parts.apply(pl_module, self.only or next(iter(self.stages)))
+            self._wrapped_for = self._parts.applied
         except ValueError:
             # Layers that configure_model makes are not there yet, they are looked for later.
             if type(pl_module).configure_model is LightningModule.configure_model:
@@ -120,12 +126,14 @@ class StagedFreezing(Callback):
         self.stage_name = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("stage")
         if self.stage_name in self.stages:
             self._parts.apply(pl_module, self.stage_name)
+            self._wrapped_for = self.stage_name
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lay the plan out, and take up the stage that the run is in."""
         if not self.stages:
             return
-        check_optimizers(pl_module, trainer, self._wanted)
+        if not uses_deepspeed(trainer):  # whose optimizer holds parameters of its own
+            check_optimizers(pl_module, trainer, self._wanted)
         self._rates.begin(trainer, pl_module)
         if not self._changes_data:
             self.plan = plan_of_run(self.stages, trainer)
@@ -192,28 +200,35 @@ class StagedFreezing(Callback):
         # Some projects give only what trains now to the optimizer; what trains later belongs too.
         module = self._module
         assert module is not None
-        now = self._parts.applied or next(iter(self.stages))
+        now = self._parts.applied or self.only or next(iter(self.stages))
         self._wanted = self._parts.trained_by_any(module)
-        train_only(module, sorted(self._wanted))
+        if uses_deepspeed(module.trainer):
+            self._parts.apply(module, now)  # its engine can train nothing else
+        else:
+            train_only(module, sorted(self._wanted))
         with self._rates.splitting(module):
             made = original()
+        if uses_deepspeed(module.trainer):
+            check_schedulers(module, schedulers_in(made))
+            leave_out_frozen(optimizers_in(made))
         self._rates.remember(optimizers_in(made))
         self._parts.apply(module, now)
         return made
 
     def _follow(self, trainer: Trainer, module: LightningModule) -> Position:
         assert self.plan is not None
-        now = self.plan.at(trainer.global_step)
-        if now.name != self.stage_name or now.name != self._parts.applied:
+        now = self.plan.named(self.only) if self.only else self.plan.at(trainer.global_step)
+        if now.name != self.stage_name or now.name != self._wrapped_for:
             self._enter(trainer, module, now)
         return now
 
     def _enter(self, trainer: Trainer, module: LightningModule, now: Position) -> None:
         stage = self.stages[now.name]
         module.zero_grad(set_to_none=True)
-        if self._parts.applied != now.name:
+        if self._wrapped_for != now.name:
             self._parts.apply(module, now.name)
             _wrap_anew(trainer)
+            self._wrapped_for = now.name
         if self.stage_name in self.stages and self.stage_name != now.name:
             if not stage.keep_optimizer:
                 for optimizer in trainer.optimizers:
@@ -238,6 +253,9 @@ class StagedFreezing(Callback):
                 f"StagedFreezing: the run ends after {end:,.0f} steps, before "
                 f"{' and '.join(late)} begins. Raise the trainer's max_steps or max_epochs."
             )
+        if self.only and (length := self.plan.named(self.only).length) is not None:
+            end = min(end, self.plan.named(self.only).begin + length)
+            trainer.fit_loop.epoch_loop.max_steps = int(end)
 
 
 def _wrap_anew(trainer: Trainer) -> None:

@@ -55,10 +55,11 @@ def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
         averaged like weights, not measured anew.
 
     Example:
-        >>> states = [{"w": torch.tensor([x]), "n": torch.tensor(i)} for i, x in enumerate((1.0, 2.0))]
-        >>> average_weights(states)
-        {'w': tensor([1.5000]), 'n': tensor(1)}
-    """  # noqa: E501
+        >>> old = {"w": torch.tensor([1.0]), "steps": torch.tensor(1)}
+        >>> new = {"w": torch.tensor([2.0]), "steps": torch.tensor(2)}
+        >>> average_weights([old, new])
+        {'w': tensor([1.5000]), 'steps': tensor(2)}
+    """
     averaged: dict[str, Tensor] = {}
     for name, newest in states[-1].items():
         averaged[name] = newest
@@ -71,17 +72,27 @@ def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
 def write_average(recent: RecentWeights, last: Path, target: Path) -> list[int]:
     """Write a whole checkpoint: the last one's, with the average of the recent weights.
 
+    States of other shapes, such as those from before the images grew, are left out.
+
     Returns:
         The steps that were averaged; fewer than two leave no file.
     """
-    steps = recent.steps()
-    if len(steps) > 1:
-        content = read_any_checkpoint(last)
-        weights = average_weights([read_any_checkpoint(path)["state_dict"] for path in steps])
-        content["state_dict"] = {**content["state_dict"], **weights}
-        AtomicCheckpointIO().save_checkpoint(content, target)
-        return list(steps.values())
-    return []
+    content = read_any_checkpoint(last)
+    shapes = _shapes(content["state_dict"])
+    states: dict[int, dict[str, Tensor]] = {}
+    for path, step in recent.steps().items():
+        weights = read_any_checkpoint(path)["state_dict"]
+        if _shapes(weights) == shapes:
+            states[step] = weights
+    if len(states) < 2:
+        return []
+    content["state_dict"] = average_weights(list(states.values()))
+    AtomicCheckpointIO().save_checkpoint(content, target)
+    return list(states)
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in weights.items()}
 
 
 def _step(path: Path) -> int:

@@ -36,6 +36,7 @@ from lit_vlm.command_words import NO_MODEL, prepare_words
 from lit_vlm.configurable import Configurable
 from lit_vlm.csv_logger import AppendingCSVLogger
 from lit_vlm.data import ImageDataModule
+from lit_vlm.deepspeed_fits import fit_stages
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.errors import ConfigError
 from lit_vlm.parser import FriendlyParser
@@ -187,7 +188,7 @@ class LitVLMCLI(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train; a run that fails before it begins leaves the folder as it was."""
         try:
-            self.trainer.fit(**kwargs)
+            fit_stages(self.trainer, **kwargs)
         except BaseException as stop:
             self._put_back()
             if isinstance(stop, SIGTERMException):

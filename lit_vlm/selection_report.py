@@ -15,18 +15,17 @@ RECORD = "checkpoints.json"
 
 
 def selection_record(
-    candidates: dict[str, Candidate], comparisons: list[Comparison], alone: str
+    candidates: dict[str, Candidate], comparisons: list[Comparison], missing: list[str]
 ) -> dict[str, Any]:
     """Return the choice, its reasons and what they rest on, as primitives.
 
     Args:
         candidates: by name.
         comparisons: the last winner is the choice.
-        alone: why best is no candidate, or an empty text.
+        missing: why other checkpoints are no candidates.
     """
     choice = comparisons[-1].winner if comparisons else "last"
-    reasons = [alone] if alone else []
-    reasons += [comparison.reason for comparison in comparisons]
+    reasons = [*missing, *(comparison.reason for comparison in comparisons)]
     items = candidates["last"].items
     return {
         "choice": choice,

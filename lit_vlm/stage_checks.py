@@ -4,17 +4,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_vlm.callbacks.freeze import Freeze
+from lit_vlm.deepspeed_engine import uses_deepspeed
 from lit_vlm.freezing import trains
 from lit_vlm.part_names import is_within
 from lit_vlm.stages import Stage
 
 
-def check_trainer(stages: Mapping[str, Stage], trainer: Trainer) -> None:
-    """Raise ``ValueError`` if the strategy or another callback stands against stages."""
+def check_trainer(stages: Mapping[str, Stage], trainer: Trainer, only: str | None = None) -> None:
+    """Raise ``ValueError`` if the strategy or another callback stands against stages.
+
+    Args:
+        stages: the stages.
+        trainer: the trainer.
+        only: the one stage that the fit trains; None for all of them.
+    """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     if any(isinstance(callback, Freeze) and callback.parts for callback in callbacks):
         raise ValueError(
@@ -27,11 +34,8 @@ def check_trainer(stages: Mapping[str, Stage], trainer: Trainer) -> None:
             "StagedFreezing: the strategy must let parts of a model train, got FSDP 1, whose flat "
             "parameters train all or none. Use the strategy fsdp2."
         )
-    if isinstance(strategy, DeepSpeedStrategy) and len(stages) > 1:
-        raise ValueError(
-            f"StagedFreezing: a DeepSpeed engine must train one stage, got {len(stages)}: what "
-            f"thaws after the engine is made never trains. Run each stage by itself."
-        )
+    if uses_deepspeed(trainer):
+        _check_engine(stages, only)
 
 
 def check_data(stages: Mapping[str, Stage], trainer: Trainer, module: LightningModule) -> None:
@@ -61,6 +65,16 @@ def check_data(stages: Mapping[str, Stage], trainer: Trainer, module: LightningM
                 f"StagedFreezing: the images' size can change only for a model that has "
                 f"set_image_size, got {type(module).__name__} for stage {name!r}."
             )
+
+
+def check_schedulers(module: LightningModule, schedulers: Sequence[Any]) -> None:
+    """Raise ``ValueError`` if there is a scheduler, which each engine would begin anew."""
+    if schedulers:
+        raise ValueError(
+            f"StagedFreezing: under DeepSpeed the stages must set the learning rates, got a "
+            f"{type(schedulers[0]).__name__} of {type(module).__name__}. Leave it out, and give "
+            f"the stages a schedule."
+        )
 
 
 def check_trained(module: LightningModule, stage: str) -> None:
@@ -106,3 +120,21 @@ def warn_of_shared(
 def image_size_of(module: Any) -> int | None:
     """Return the side of the images that a model works at; None if it does not say."""
     return getattr(module, "image_size", None) if hasattr(module, "set_image_size") else None
+
+
+def _check_engine(stages: Mapping[str, Stage], only: str | None) -> None:
+    if only is None and len(stages) > 1:
+        raise ValueError(
+            f"StagedFreezing: a DeepSpeed engine must train one stage, got {len(stages)}: what "
+            f"thaws after the engine is made never trains, without a word. In place of "
+            f"trainer.fit(model, data), call lit_vlm.deepspeed_fits.fit_stages(trainer, model, "
+            f"data), which makes an engine for each stage, as lit-vlm fit does."
+        )
+    for name, stage in stages.items():
+        if stage.accumulate_grad_batches or stage.keep_optimizer:
+            key = "keep_optimizer" if stage.keep_optimizer else "accumulate_grad_batches"
+            raise ValueError(
+                f"StagedFreezing: under DeepSpeed each stage must begin with a new optimizer and "
+                f"accumulate as the trainer does, got {key} for stage {name!r}. Leave it out, or "
+                f"use the strategy ddp or fsdp2."
+            )

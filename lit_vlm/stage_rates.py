@@ -44,7 +44,7 @@ class StageRates:
         self.stages = stages
         self._options = RateOptions()
         self._active = False
-        self._own: dict[int, float] = {}
+        self._own: dict[Any, float] = {}
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Find out who sets the learning rates of this run.
@@ -87,9 +87,11 @@ class StageRates:
     def remember(self, optimizers: Iterable[Optimizer]) -> None:
         """Keep the learning rates that new optimizers were made with, before a schedule is set."""
         self._own = {
-            id(group["params"][0]): float(group.get("unscaled_lr", group["lr"]))
+            key: float(group.get("unscaled_lr", group["lr"]))
             for optimizer in optimizers
             for group in optimizer.param_groups
+            # DeepSpeed puts parameters of its own into the groups, which keep their names.
+            for key in (id(group["params"][0]), group.get("name"))
         }
 
     def set(self, trainer: Trainer, now: Position) -> None:
@@ -112,7 +114,8 @@ class StageRates:
         for pattern, rate in reversed(self.stages[stage].learning_rates.items()):
             if pattern in group.get(_PATTERNS, ()):
                 return rate
-        own = self._own.get(id(group["params"][0]), group["lr"])
+        by_name = self._own.get(group.get("name"), group["lr"])
+        own = self._own.get(id(group["params"][0]), by_name)
         return (self.stages[stage].learning_rate or own) * float(group.get("lr_multiplier", 1.0))
 
     def _factor(self, now: Position, step: int) -> float:

@@ -160,6 +160,10 @@ class StagePlan:
                 return position
         return self.positions[-1]
 
+    def named(self, name: str) -> Position:
+        """Return the position of a stage."""
+        return next(position for position in self.positions if position.name == name)
+
     def ends_at(self, step: int) -> Position | None:
         """Return the stage whose last step has just been done, if one has."""
         for position in self.positions:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from lit_vlm.deepspeed_engine import check_accumulation, leave_out_frozen, uses_deepspeed
 from lit_vlm.freezing import trains
 from lit_vlm.language_models.base import TokenLoss
 from lit_vlm.optim import Schedule, parameter_groups, schedule_factor
@@ -153,7 +154,11 @@ class TokenWeightedModule(Part, ABC):
         # In mixed precisions Lightning refuses to clip gradients for the fused step.
         fused = not self.trainer.precision.endswith("-mixed")
         groups = parameter_groups(self.parts, self.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=fused)
+        adam = torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=fused)
+        if uses_deepspeed(self.trainer):
+            check_accumulation(self, self.trainer)
+            leave_out_frozen([adam])
+        return adam
 
     @property
     def _rates_are_set_for_it(self) -> bool:

@@ -64,3 +64,14 @@ def test_writes_the_last_checkpoint_with_other_weights(tmp_path: Path) -> None:
     content = torch.load(target, weights_only=True)
     assert content["global_step"] == 5
     assert_close(content["state_dict"], {"w": torch.full((2,), 3.0), "n": torch.tensor(4)})
+
+
+def test_leaves_states_of_another_shape_out(tmp_path: Path) -> None:
+    last = {"global_step": 5, "state_dict": {"w": torch.zeros(3)}}
+    torch.save(last, tmp_path / "last.ckpt")
+    recent = RecentWeights(tmp_path, 3)
+    for step, size in ((1, 2), (2, 3), (3, 3)):
+        recent.keep({"w": torch.full((size,), float(step))}, step)
+    assert write_average(recent, tmp_path / "last.ckpt", tmp_path / "average.ckpt") == [2, 3]
+    (tmp_path / "recent-2.ckpt").unlink()
+    assert write_average(recent, tmp_path / "last.ckpt", tmp_path / "average.ckpt") == []

@@ -185,6 +185,7 @@ def test_best_wins_a_run_that_overfits(tmp_path: Path, capsys: pytest.CaptureFix
 def test_last_is_kept_of_a_run_that_keeps_improving(tmp_path: Path) -> None:
     record = fit_and_select(tmp_path, classifier(learning_rate=0.001), Points(), epochs=10)
     assert record["choice"] == "last"
+    assert list(record["candidates"]) == ["last"]
     assert record["reason"] == "best and last are the same state, that of step 20"
     assert record["differences"] == []
     assert same(weights_in(tmp_path, "selected"), weights_in(tmp_path, "last"))
@@ -378,6 +379,15 @@ def test_a_model_that_is_split_among_processes_is_selected_too(
     assert record["candidates"]["best"]["step"] < record["candidates"]["last"]["step"]
     assert record["items"] == 4
     assert (tmp_path / "run/checkpoints/selected.ckpt").is_dir() == (in_shards == "true")
+
+
+def test_says_when_there_is_nothing_to_average(tmp_path: Path) -> None:
+    selection = CheckpointSelection(average_last=2)
+    record = fit_and_select(tmp_path, classifier(), Points(), selection, epochs=1)
+    assert record["reason"] == (
+        "best and last are the same state, that of step 2; there are not two states of the same "
+        "shapes to average"
+    )
 
 
 def test_scores_another_split_that_is_named(tmp_path: Path) -> None:

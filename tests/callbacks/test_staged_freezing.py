@@ -348,3 +348,23 @@ def test_a_module_can_be_fitted_again_with_another_plan(
     stages = {"one": Stage(trains=["head"], steps=2)}
     quiet_trainer(StagedFreezing(stages), watcher).fit(module, plain_project.PlainData())
     assert [parts(names) for names in watcher.moved] == [{"head"}] * 2
+
+
+def test_layers_that_configure_model_makes_are_found(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    class Late(plain_project.PlainClassifier):  # type: ignore[name-defined, misc]
+        def configure_model(self) -> None:
+            if not hasattr(self, "late"):
+                self.late = torch.nn.Linear(4, 4)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return super().forward(self.late(rows))
+
+    watcher = Watcher()
+    stages = {"one": Stage(trains=["late"], steps=2), "two": Stage(trains=["head"], steps=1)}
+    quiet_trainer(StagedFreezing(stages), watcher).fit(Late(), plain_project.PlainData())
+    assert [parts(names) for names in watcher.moved] == [{"late"}] * 2 + [{"head"}]
+    with pytest.raises(ValueError, match=r"must name modules of Late \(.*late and what is inside"):
+        stages = {"one": Stage(trains=["early"], steps=2)}
+        quiet_trainer(StagedFreezing(stages)).fit(Late(), plain_project.PlainData())

@@ -43,7 +43,6 @@ def test_a_sharded_run_trains_resumes_and_is_evaluated(
     fsdp2 += ["--trainer.devices", 2, "--trainer.strategy", "fsdp2"]
     more = ["--config", tmp_path / "shards.yaml"] if in_shards else fsdp2
     config = ["--config", cli_folder / "tiny.yaml", *more, "--data.batch_size", 2]
-    config += ["--data.val.path", cli_folder / "val.jsonl"]
 
     def fit(run: str, *words: object) -> list[float]:
         program("fit", *config, "--trainer.default_root_dir", tmp_path / run, *words)
@@ -53,8 +52,8 @@ def test_a_sharded_run_trains_resumes_and_is_evaluated(
     last = tmp_path / "run/checkpoints/last.ckpt"
     assert is_sharded_checkpoint(last) == in_shards
     assert answered(tmp_path / "run") == [f"val-{i}" for i in range(4)]  # of best.ckpt
-    constant = ["--model.schedule", "constant", "--test_after_fit", "false"]
-    resumed = fit("run", "--ckpt_path", "last", "--trainer.max_epochs", 3, *constant)
+    more_epochs = ["--trainer.max_epochs", 3, "--test_after_fit", "false"]
+    resumed = fit("run", "--ckpt_path", "last", *more_epochs)
     assert len(resumed) == 6
     (tmp_path / "run/predictions.jsonl").unlink()
     program("test", "--ckpt_path", last, *fsdp2, "--output", tmp_path / "run/predictions.jsonl")
