@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from lightning import Callback, LightningModule, Trainer
 
 from lit_vlm.freezing import freeze
+from lit_vlm.part_names import find_parts
 
 
 class Freeze(Callback):
@@ -14,7 +15,8 @@ class Freeze(Callback):
     BatchNorm, dropout and drop-path stand still too.
 
     Args:
-        parts: dotted names of modules, e.g. ``encoder`` or ``language_model.model.lm_head``.
+        parts: modules or parameters, by dotted names or patterns: ``encoder``,
+            ``encoder.blocks.0-10``, ``language_model.lm_head``; see ``find_parts``.
 
     Raises:
         ValueError: at the start of ``fit``, if the model has no part of that name.
@@ -28,11 +30,8 @@ class Freeze(Callback):
         if stage != "fit":
             return
         modules = dict(pl_module.named_modules())
-        for name in self.parts:
-            if name not in modules or not name:
-                known = ", ".join(child for child, _ in pl_module.named_children())
-                raise ValueError(
-                    f"Freeze: parts must name modules of {type(pl_module).__name__} ({known} and "
-                    f"what is inside them), got {name!r}."
-                )
-            freeze(modules[name])
+        for name in find_parts(pl_module, self.parts, "Freeze: parts"):
+            if name in modules:
+                freeze(modules[name])
+            else:
+                pl_module.get_parameter(name).requires_grad_(False)

@@ -105,7 +105,7 @@ class PretrainedLR(Callback):
             scale_rates(optimizer)
 
     def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:
         """Check that nobody has overwritten a learning rate."""
         if not self.parts or _sets_rates(trainer, pl_module):

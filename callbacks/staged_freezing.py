@@ -54,11 +54,11 @@ class StagedFreezing(Callback):
 
     def __init__(
         self,
-        stages: dict[str, Stage] | None = None,
+        stages: dict[str, Stage] = {},  # noqa: B006  # an option of None would not take values
         dirpath: str | Path | None = None,
         save_stages: bool = True,
     ) -> None:
-        self.stages = dict(stages or {})
+        self.stages = dict(stages)
         check_lengths(self.stages)
         self.dirpath = None if dirpath is None else Path(dirpath)
         self.save_stages = save_stages

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_vlm.callbacks.staged_freezing import StagedFreezing
-from lit_vlm.gradient_norms import gradient_norms
+from lit_vlm.gradient_norms import gradient_norms, norms_by_part
 from lit_vlm.movement import MovementCheck
 from lit_vlm.movement_text import failure_text, warning_text
 from lit_vlm.part_tensors import parameters_by_part
@@ -95,7 +95,7 @@ class TrainableReport(Callback):
         self._begins = False
 
     def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:
         """Measure the gradients, which are whole and not clipped yet."""
         logs = self.log_gradient_norms and trainer._logger_connector.should_update_logs
@@ -108,7 +108,11 @@ class TrainableReport(Callback):
         if self._check and norms and (scaler is None or bool(total.isfinite())):
             self._check.see_step(optimizer, norms)
         if logs:
-            pl_module.log_dict(_by_part(parts, norms, optimizer, scaler), batch_size=1)
+            by_part = norms_by_part(parts, norms, optimizer)
+            scale = _scale(optimizer, scaler)
+            pl_module.log_dict(
+                {f"grad_norm/{part}": norm / scale for part, norm in by_part.items()}, batch_size=1
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -193,16 +197,7 @@ def _keeps_weights_in_place(trainer: Trainer) -> bool:
     return not isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy)
 
 
-def _by_part(
-    parts: dict[str, dict[str, Any]], norms: dict[str, float], optimizer: Optimizer, scaler: Any
-) -> dict[str, float]:
+def _scale(optimizer: Optimizer, scaler: Any) -> float:
     # Fused steps undo the scaling of their gradients themselves, later.
     scaled = scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False)
-    scale = scaler.get_scale() if scaled else 1.0
-    ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    found: dict[str, float] = {}
-    for part, own in parts.items():
-        mine = [norms.get(name, 0.0) for name, p in own.items() if id(p) in ids]
-        if mine:
-            found[f"grad_norm/{part}"] = float(torch.tensor(mine).norm()) / scale
-    return found
+    return float(scaler.get_scale()) if scaled else 1.0

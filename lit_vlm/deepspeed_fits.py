@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_vlm.callbacks.rng_state import RNGState
@@ -36,6 +37,9 @@ def fit_stages(
     """
     options = {**options, "datamodule": datamodule}
     staged = _stages(trainer)
+    if isinstance(trainer.strategy, DeepSpeedStrategy):
+        # For its own log of the pace; Lightning would look for it in the data loader, in vain.
+        trainer.strategy.config.setdefault("train_micro_batch_size_per_gpu", 1)
     if staged is None or not uses_deepspeed(trainer):
         trainer.fit(model, ckpt_path=ckpt_path, **options)
         return

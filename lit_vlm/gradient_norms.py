@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 def gradient_norms(parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
@@ -31,6 +32,26 @@ def gradient_norms(parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
         norms = _sum_over_shards(squares, next(iter(gradients.values()))).sqrt()
         found |= dict(zip(gradients, norms.tolist(), strict=True))
     return {name: found[name] for name in parameters if name in found}
+
+
+def norms_by_part(
+    parts: Mapping[str, Mapping[str, nn.Parameter]],
+    norms: Mapping[str, float],
+    optimizer: Optimizer,
+) -> dict[str, float]:
+    """Return the norm of each part's gradient, of what an optimizer trains; 0 if it has none.
+
+    Args:
+        parts: parameters by name, by part.
+        norms: of single gradients, by the parameters' names.
+        optimizer: parts that it does not train are left out of the result.
+    """
+    ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    trained = {
+        part: [norms.get(name, 0.0) for name, p in own.items() if id(p) in ids]
+        for part, own in parts.items()
+    }
+    return {part: float(torch.tensor(mine).norm()) for part, mine in trained.items() if mine}
 
 
 def _layout(gradient: Tensor) -> Any:

@@ -63,7 +63,8 @@ class FriendlyParser(LightningArgumentParser):
         return super().parse_path(cfg_path, *args, **kwargs)
 
     def _explain(self, message: str, place: str, ex: Exception | None) -> str:
-        described = self._wrong_key(message) or _wrong_class(message, place)
+        described = self._wrong_key(message) or _option_of_one_or_several(message, place)
+        described = described or _wrong_class(message, place)
         described = described or _wrong_option(message, place) or _wrong_type(message)
         if described is None and ex is not None and (cause := root_cause(ex)) is not ex:
             return str(cause)
@@ -114,6 +115,13 @@ def _wrong_class(message: str, place: str) -> str | None:
             f"{unknown[1]!r}.{hint}"
         )
     return None
+
+
+def _option_of_one_or_several(message: str, place: str) -> str | None:
+    # Where a class or a dictionary of classes is accepted, a word may be an option or a key.
+    given = re.search(r"NestedArg\(key='(\w+)'", message)
+    is_option = given and f"Option '{given[1]}' is not accepted" in message
+    return _wrong_option(message, place) if is_option else None
 
 
 def _wrong_option(message: str, place: str) -> str | None:

@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 from lit_vlm.optim import Schedule
 from lit_vlm.part_rates import PartLR
 from lit_vlm.pattern_cover import any_covers, covers
+from lit_vlm.recipe_lengths import Length, counted, stage_lengths
 from lit_vlm.stages import Stage
-
-Unit = Literal["steps", "epochs", "share"]
 
 
 class Curve(NamedTuple):
@@ -18,14 +17,6 @@ class Curve(NamedTuple):
     warmup: int | float
     schedule: Schedule
     floor: float
-
-
-class Length(NamedTuple):
-    """How long a stage is; ``amount`` is None if a config cannot tell."""
-
-    amount: float | None
-    unit: Unit
-    text: str
 
 
 class Cell(NamedTuple):
@@ -87,7 +78,7 @@ class RecipeSource:
 def make_recipe(source: RecipeSource) -> Recipe:
     """Return the recipe, without any model."""
     rows = _rows(source)
-    lengths = stage_lengths(source)
+    lengths = stage_lengths(source.stages.values(), source.max_steps, source.max_epochs)
     columns = [
         Column(
             name,
@@ -99,41 +90,6 @@ def make_recipe(source: RecipeSource) -> Recipe:
         for (name, stage), length in zip(source.stages.items(), lengths, strict=True)
     ]
     return Recipe(rows, columns)
-
-
-def stage_lengths(source: RecipeSource) -> list[Length]:
-    """Return how long each stage is, as far as the config alone can tell."""
-    lengths: list[Length] = []
-    for stage in source.stages.values():
-        lengths.append(_length(stage, source, lengths))
-    return lengths
-
-
-def _length(stage: Stage, source: RecipeSource, before: list[Length]) -> Length:
-    if stage.steps is not None:
-        return Length(stage.steps, "steps", _counted(stage.steps, "step"))
-    if stage.epochs is not None:
-        return Length(stage.epochs, "epochs", _counted(stage.epochs, "epoch"))
-    if stage.share is not None and source.max_steps is not None:
-        steps = max(1, round(stage.share * source.max_steps))
-        return Length(steps, "steps", _counted(steps, "step"))
-    if stage.share is not None:
-        return Length(stage.share, "share", f"{stage.share:.0%} of the run")
-    return _rest(source, before)
-
-
-def _rest(source: RecipeSource, before: list[Length]) -> Length:
-    units = {length.unit for length in before}
-    done = sum(length.amount or 0 for length in before)
-    if source.max_steps is not None and units <= {"steps"}:
-        steps = max(1, source.max_steps - round(done))
-        return Length(steps, "steps", _counted(steps, "step"))
-    if source.max_epochs is not None and units <= {"epochs"}:
-        epochs = max(1, source.max_epochs - round(done))
-        return Length(epochs, "epochs", _counted(epochs, "epoch"))
-    if units == {"share"}:
-        return Length(1 - done, "share", f"{1 - done:.0%} of the run")
-    return Length(None, "share", "the rest" if before else "no end")
 
 
 def _rows(source: RecipeSource) -> list[str]:
@@ -206,9 +162,5 @@ def _extras(stage: Stage) -> list[str]:
     if stage.batch_size:
         extras.append(f"batches of {stage.batch_size}")
     if stage.accumulate_grad_batches:
-        extras.append(f"{_counted(stage.accumulate_grad_batches, 'batch', 'es')} a step")
+        extras.append(f"{counted(stage.accumulate_grad_batches, 'batch', 'es')} a step")
     return extras + ([f"data: {', '.join(stage.data)}"] if stage.data else [])
-
-
-def _counted(number: int, kind: str, plural: str = "s") -> str:
-    return f"{number:,} {kind}{'' if number == 1 else plural}"

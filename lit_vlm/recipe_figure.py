@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lit_vlm.optim import schedule_factor
-from lit_vlm.recipe import Cell, Column, Curve, Length, Recipe
+from lit_vlm.recipe import Cell, Column, Curve, Recipe
+from lit_vlm.recipe_lengths import Length
 
 # Blue, its tint and grey differ in lightness too, for all eyes and for print in grey.
 _COLORS = {"trains": "#2f6690", "in part": "#a9c8de", "frozen": "#ececec"}
@@ -32,13 +33,7 @@ def draw_recipe(recipe: Recipe, picture: Path) -> None:
     for column, left, right in zip(columns, edges, edges[1:], strict=False):
         _draw_column(grid, column, left, right)
         _draw_curve(curves, column, left, right)
-    grid.set(xlim=(0, 1), ylim=(len(rows), -0.02))
-    grid.set_yticks([place + 0.5 for place in range(len(rows))], [_indented(r) for r in rows])
-    curves.set(ylim=(0, 1.12), yticks=(0, 0.5, 1), ylabel="learning rate,\nshare of peak")
-    _draw_steps(curves, columns, edges)
-    for axes in (grid, curves):
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
+    _label_axes(grid, curves, recipe, edges)
     _add_legend(figure, recipe)
     figure.savefig(picture, dpi=120)
 
@@ -122,6 +117,17 @@ def _write_head(axes: Any, middle: float, column: Column) -> None:
         weight="bold",
         annotation_clip=False,
     )
+
+
+def _label_axes(grid: Any, curves: Any, recipe: Recipe, edges: list[float]) -> None:
+    rows = recipe.rows
+    grid.set(xlim=(0, 1), ylim=(len(rows), -0.02))
+    grid.set_yticks([place + 0.5 for place in range(len(rows))], [_indented(r) for r in rows])
+    curves.set(ylim=(0, 1.12), yticks=(0, 0.5, 1), ylabel="learning rate,\nshare of peak")
+    _draw_steps(curves, recipe.columns, edges)
+    for axes in (grid, curves):
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
 
 
 def _label(cell: Cell) -> str:

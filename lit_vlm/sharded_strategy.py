@@ -27,10 +27,11 @@ from lit_vlm.sharding import reshard
 class StagedModelParallel(ModelParallelStrategy):
     """Split weights, gradients and optimizer state between processes (FSDP2).
 
-    Lightning's own ``ModelParallelStrategy`` takes the optimizer's state of frozen parameters for
-    absent when it loads a checkpoint, and drops it; it refuses parameters that train and have no
-    state yet; and it makes a step with no gradient where there is no state at all. Parts that
-    freeze and thaw need their state as it was, which is what this strategy keeps.
+    Parts that freeze and thaw need the optimizer's state as it was. Lightning's own
+    ``ModelParallelStrategy`` drops that of parameters which are frozen when a checkpoint is loaded
+    (https://github.com/pytorch/pytorch/issues/192202), refuses parameters that train and have none
+    yet, and counts a step where there is none at all when a checkpoint is saved. This strategy
+    keeps the states as one process would, in the same files.
 
     Args:
         data_parallel_size: processes that share the data; all of them by default.
@@ -175,8 +176,7 @@ def _split_like(parameter: Tensor, value: Any) -> Any:
         return value
     if isinstance(value, DTensor) or not isinstance(parameter, DTensor):
         return value
-    # Every process has read the whole: none needs to send it.
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements)
 
 
 StrategyRegistry.register(

@@ -48,7 +48,7 @@ def check_data(stages: Mapping[str, Stage], trainer: Trainer, module: LightningM
                 f"such as ConversationDataModule, got {type(data).__name__} for stage {name!r}. "
                 f"Leave batch_size, accumulate_grad_batches, data and image_size out."
             )
-        limit: Any = trainer.limit_train_batches  # type: ignore[attr-defined]
+        limit = trainer.limit_train_batches
         if isinstance(limit, float) and limit != 1:
             raise ValueError(
                 f"StagedFreezing: where stages change the batches, limit_train_batches must be a "

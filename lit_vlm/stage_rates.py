@@ -90,8 +90,9 @@ class StageRates:
             key: float(group.get("unscaled_lr", group["lr"]))
             for optimizer in optimizers
             for group in optimizer.param_groups
-            # DeepSpeed puts parameters of its own into the groups, which keep their names.
-            for key in (id(group["params"][0]), group.get("name"))
+            # DeepSpeed puts parameters of its own into a group, or none, but keeps its name.
+            for key in (group.get("name"), *map(id, group["params"]))
+            if key is not None
         }
 
     def set(self, trainer: Trainer, now: Position) -> None:
@@ -114,8 +115,9 @@ class StageRates:
         for pattern, rate in reversed(self.stages[stage].learning_rates.items()):
             if pattern in group.get(_PATTERNS, ()):
                 return rate
-        by_name = self._own.get(group.get("name"), group["lr"])
-        own = self._own.get(id(group["params"][0]), by_name)
+        own = group["lr"]
+        for key in (group.get("name"), *map(id, group["params"][:1])):
+            own = self._own.get(key, own)
         return (self.stages[stage].learning_rate or own) * float(group.get("lr_multiplier", 1.0))
 
     def _factor(self, now: Position, step: int) -> float:

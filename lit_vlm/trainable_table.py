@@ -34,24 +34,27 @@ def trainable_rows(
         peak: returns the learning rate that a group will reach.
     """
     modules = modules_by_part(model)
-    rows: list[tuple[str, ...]] = []
+    rows = []
     for part, own in parameters_by_part(model).items():
         parameters = list(own.values())
-        trained = [p for p in parameters if p.requires_grad]
-        ids = {id(p) for p in trained}
-        mine = [group for group in groups if any(id(p) in ids for p in group["params"])]
-        rows.append(
-            (
-                part,
-                type(modules.get(part, next(iter(parameters), None))).__name__,
-                f"{sum(map(_size, parameters)):,}",
-                f"{sum(map(_size, trained)):,}",
-                _listed(str(p.dtype).removeprefix("torch.") for p in parameters),
-                _range(peak(group) for group in mine),
-                _listed(f"{group.get('weight_decay', 0):g}" for group in mine),
-            )
-        )
+        kind = type(modules.get(part, next(iter(parameters), None))).__name__
+        rows.append((part, kind, *_cells(parameters, groups, peak)))
     return rows
+
+
+def _cells(
+    parameters: list[nn.Parameter], groups: list[Group], peak: Callable[[Group], float]
+) -> tuple[str, ...]:
+    trained = [p for p in parameters if p.requires_grad]
+    ids = {id(p) for p in trained}
+    mine = [group for group in groups if any(id(p) in ids for p in group["params"])]
+    return (
+        f"{sum(map(_size, parameters)):,}",
+        f"{sum(map(_size, trained)):,}",
+        _listed(str(p.dtype).removeprefix("torch.") for p in parameters),
+        _range(peak(group) for group in mine),
+        _listed(f"{group.get('weight_decay', 0):g}" for group in mine),
+    )
 
 
 def _size(parameter: Any) -> int:

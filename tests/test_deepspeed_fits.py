@@ -107,9 +107,14 @@ def train(
     return {"losses": recorder.losses, "weights": weights_of(model, zero), "step": trainer.global_step}
 
 
-@pytest.mark.deepspeed
-@pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs the extra deepspeed")
-@pytest.mark.parametrize("zero", [2, 3])
+deepspeed = [
+    pytest.mark.deepspeed,
+    pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs the extra deepspeed"),
+    pytest.mark.filterwarnings("default"),  # its own, of torch's names that are to go
+]
+
+
+@pytest.mark.parametrize("zero", [pytest.param(2, marks=deepspeed), pytest.param(3, marks=deepspeed)])
 def test_an_engine_for_each_stage_trains_like_ddp(
     tiny_model: MakeModel,
     color_questions: Callable[[list[bool]], Path],

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lit_vlm.gradient_norms import gradient_norms
+from lit_vlm.gradient_norms import gradient_norms, norms_by_part
 
 
 def weight(gradient: torch.Tensor) -> nn.Parameter:
@@ -28,3 +28,12 @@ def test_takes_sparse_gradients() -> None:
     table = nn.Embedding(4, 2, sparse=True)
     table(torch.tensor([1, 1])).sum().backward()
     assert gradient_norms(dict(table.named_parameters())) == {"weight": pytest.approx(8**0.5)}
+
+
+def test_parts_have_the_norm_of_all_that_an_optimizer_trains_of_them() -> None:
+    body = {"body.a": weight(torch.ones(4)), "body.b": weight(torch.ones(5))}
+    parts = {"body": body, "head": {"head.a": weight(torch.ones(1))}, "fusion": {}}
+    optimizer = torch.optim.SGD([*body.values()], lr=0.1)
+    norms = gradient_norms({**body, **parts["head"]})
+    assert norms_by_part(parts, norms, optimizer) == {"body": pytest.approx(3.0)}
+    assert norms_by_part(parts, {}, optimizer) == {"body": 0.0}

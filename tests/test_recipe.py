@@ -17,11 +17,6 @@ def cells(made: Recipe, stage: int) -> dict[str, Cell]:
     return dict(zip(made.rows, made.columns[stage].cells, strict=True))
 
 
-def lengths(stages: list[Stage], **options: Any) -> list[str]:
-    made = recipe({f"{place}": stage for place, stage in enumerate(stages)}, **options)
-    return [column.length.text for column in made.columns]
-
-
 def test_a_part_trains_in_the_stages_that_name_it() -> None:
     made = recipe(
         {"align": Stage(trains=["connector"], steps=1), "all": Stage(trains=["*"], steps=1)},
@@ -96,20 +91,6 @@ def test_curves_are_the_stages_over_the_modules() -> None:
     ]
     [column] = recipe({"a": Stage(trains=["*"], learning_rate=1.0)}).columns
     assert column.curve == Curve(0, "constant", 0.0)
-
-
-def test_lengths_are_as_far_as_the_config_tells() -> None:
-    steps, epoch = Stage(trains=["*"], steps=1000), Stage(trains=["*"], epochs=1)
-    share, rest = Stage(trains=["*"], share=0.3), Stage(trains=["*"])
-    assert lengths([steps, epoch]) == ["1,000 steps", "1 epoch"]
-    assert lengths([steps, rest], max_steps=1500) == ["1,000 steps", "500 steps"]
-    assert lengths([steps, rest]) == ["1,000 steps", "the rest"]
-    assert lengths([share, rest]) == ["30% of the run", "70% of the run"]
-    assert lengths([share, rest], max_steps=100) == ["30 steps", "70 steps"]
-    assert lengths([epoch, rest], max_epochs=3) == ["1 epoch", "2 epochs"]
-    assert lengths([epoch, rest], max_steps=9) == ["1 epoch", "the rest"]
-    assert lengths([rest], max_epochs=12) == ["12 epochs"]
-    assert lengths([rest]) == ["no end"]
 
 
 def test_says_what_a_stage_changes_about_batches() -> None:

@@ -1,10 +1,13 @@
+import re
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from lit_vlm.part_rates import PartLR
-from lit_vlm.recipe import Curve, Length, RecipeSource, make_recipe
+from lit_vlm.recipe import Curve, RecipeSource, make_recipe
 from lit_vlm.recipe_figure import column_widths, curve_points, draw_recipe, rate_text
+from lit_vlm.recipe_lengths import Length
 from lit_vlm.stages import Stage
 
 
@@ -51,19 +54,31 @@ def test_a_warm_up_in_steps_of_an_unknown_length_has_no_curve() -> None:
     assert curve_points(Curve(100, "cosine", 0.0), Length(1, "epochs", "")) is None
 
 
-@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
-def test_draws_stages_of_every_kind(tmp_path: Path, kind: str) -> None:
-    stages = {
-        "a": Stage(trains=["encoder.blocks.2-", "connector"], steps=10, warmup=2),
-        "b": Stage(trains=["*"], keeps_frozen=["connector.norm"], epochs=1, warmup=2),
-        "c": Stage(trains=["*"], image_size=448),
-    }
-    rates = {"encoder": PartLR(multiplier=0.1)}
-    source = RecipeSource(
-        parts=["encoder", "connector"], stages=stages, rates=rates, learning_rate=1.0
-    )
-    draw_recipe(make_recipe(source), tmp_path / f"recipe.{kind}")
-    picture = (tmp_path / f"recipe.{kind}").read_bytes()
-    assert len(picture) > 5000
-    if kind == "svg":
-        assert picture.count(b"encoder") or b"<text" not in picture
+STAGES = {
+    "first": Stage(trains=["encoder.blocks.2-", "connector"], steps=10, warmup=2),
+    "second": Stage(trains=["*"], keeps_frozen=["connector.norm"], epochs=1, warmup=2),
+    "third": Stage(trains=["*"], image_size=448),
+}
+SOURCE = RecipeSource(
+    parts=["encoder", "connector"],
+    stages=STAGES,
+    rates={"encoder": PartLR(multiplier=0.1)},
+    learning_rate=1.0,
+)
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_draws_files_of_the_kind_that_is_asked_for(tmp_path: Path, kind: str) -> None:
+    draw_recipe(make_recipe(SOURCE), tmp_path / f"recipe.{kind}")
+    start = {"png": b"\x89PNG", "pdf": b"%PDF"}[kind]
+    assert (tmp_path / f"recipe.{kind}").read_bytes().startswith(start)
+
+
+def test_says_who_trains_how_long_and_how_fast(tmp_path: Path) -> None:
+    with matplotlib.rc_context({"svg.fonttype": "none"}):  # words, not their outlines
+        draw_recipe(make_recipe(SOURCE), tmp_path / "recipe.svg")
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "recipe.svg").read_text())
+    wanted = ["first", "10 steps", "1 epoch", "the rest", "448 px", "encoder", "↳ blocks.2-"]
+    wanted += ["1e-1", "×0.1", "in part", "frozen", "2 steps of warm-up, constant"]
+    assert set(wanted) <= set(words)
+    assert words.count("as the module says") == 1

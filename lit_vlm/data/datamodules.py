@@ -272,8 +272,9 @@ class ConversationDataModule(Configurable, LightningDataModule):
         callbacks = getattr(trainer, "callbacks", [])
         asked = (c.next_batches(trainer, self._batches) for c in callbacks if _has_stages(c))
         staged = next((batches for batches in asked if batches is not None), None)
-        first = staged is not None and trainer.fit_loop._combined_loader is None
-        if not first or not trainer.fit_loop.restarting:
+        if staged is None or not trainer.fit_loop.restarting:
+            return staged
+        if trainer.fit_loop._combined_loader is not None:  # not the first loader of this fit
             return staged
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if not done:

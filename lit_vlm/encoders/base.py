@@ -14,7 +14,7 @@ from lit_vlm.freezing import trains
 from lit_vlm.part import Part
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: DeepSpeed (ZeRO 3) takes a module's output apart by vars()
 class VisualFeatures:
     """What an encoder sees in a batch of images.
 

@@ -58,6 +58,13 @@ def test_a_dotted_name_reaches_inside(tmp_path: Path) -> None:
     assert model.body[1].weight.requires_grad
 
 
+def test_a_pattern_and_a_parameter_can_be_named(tmp_path: Path) -> None:
+    model = Classifier()
+    fit(model, Freeze(["body.1-", "head.bias"]), tmp_path)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained == {"body.0.weight", "body.0.bias", "head.weight"}
+
+
 @pytest.mark.parametrize("name", ["bodi", "", "body.7"])
 def test_names_the_parts_when_one_is_unknown(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"must name modules of Classifier \(body, head and"):

@@ -307,11 +307,12 @@ class OwnGroups(Stranger):
     """Has groups of its own, with their own options."""
 
     def configure_optimizers(self) -> Any:
-        weights = [p for p in self.parameters() if p.ndim > 1]
-        biases = [p for p in self.parameters() if p.ndim < 2]
+        one = self.body.get_parameter("blocks.0.0.weight")
+        rest = [p for p in self.parameters() if p.ndim < 2 or p is one]
+        weights = [p for p in self.parameters() if p.ndim > 1 and p is not one]
         groups = [
-            {"params": weights, "lr": 0.4, "name": "weights"},
-            {"params": biases, "weight_decay": 0.0, "betas": (0.5, 0.9), "name": "biases"},
+            {"params": weights, "lr": 0.4, "lr_multiplier": 2.0, "name": "weights"},
+            {"params": rest, "weight_decay": 0.0, "betas": (0.5, 0.9), "name": "rest"},
         ]
         return AdamW(groups, lr=PEAK, weight_decay=0.3)
 
@@ -321,11 +322,11 @@ def test_a_modules_own_groups_are_kept_and_split(quiet_trainer: MakeTrainer) -> 
     groups = configured(quiet_trainer, OwnGroups(), parts)
     rows = [(g["name"], g["lr"], g["weight_decay"], g["betas"][0]) for g in groups]
     assert rows == [
-        ("weights.body.no_decay", 0.4 * 0.5, 0.0, 0.9),
-        ("weights.body", 0.4 * 0.5, 0.2, 0.9),
-        ("weights", 0.4, 0.3, 0.9),
-        ("biases.body", PEAK * 0.5, 0.0, 0.5),
-        ("biases", PEAK, 0.0, 0.5),
+        ("weights.body.no_decay", 0.4, 0.0, 0.9),
+        ("weights.body", 0.4, 0.2, 0.9),
+        ("weights", 0.8, 0.3, 0.9),
+        ("rest.body", PEAK * 0.5, 0.0, 0.5),
+        ("rest", PEAK, 0.0, 0.5),
     ]
 
 
