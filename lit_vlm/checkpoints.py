@@ -26,6 +26,11 @@ def is_sharded_checkpoint(path: str | Path) -> bool:
     return Path(path, _BESIDE_SHARDS).is_file()
 
 
+def is_deepspeed_checkpoint(path: str | Path) -> bool:
+    """Whether a path is a folder that a DeepSpeed engine has written."""
+    return bool(_engine_states(path))
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint that this library wrote; tensors stay on disk until they are used.
 
@@ -47,6 +52,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def read_any_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of any LightningModule; see ``read_checkpoint``."""
     file = Path(path, _BESIDE_SHARDS) if is_sharded_checkpoint(path) else Path(path)
+    file = next(iter(_engine_states(path)), file)
     if not file.is_file():
         problem = "which is a folder" if file.is_dir() else "which does not exist"
         raise FileNotFoundError(f"--ckpt_path must be a checkpoint file, got {file}, {problem}.")
@@ -100,6 +106,11 @@ def load_model(path: str | Path) -> LightningModule:
         ) from error
     assert isinstance(model, LightningModule)
     return model
+
+
+def _engine_states(path: str | Path) -> list[Path]:
+    # In ZeRO 3, each process has written one, beside its shard of the optimizer.
+    return sorted(Path(path, "checkpoint").glob("*model_states.pt"))
 
 
 def _what_it_is(file: Path) -> str:

@@ -45,74 +45,77 @@ def fit_stages(
         return
     end = trainer.max_steps
     place = _Place(datamodule)
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    callbacks.append(place)
     names = list(staged.stages)
+    trainer.callbacks = [*_callbacks(trainer), place]  # type: ignore[attr-defined]
     try:
         for name in names[_begin(staged, names, ckpt_path) :]:
             staged.only = name
             trainer.fit_loop.epoch_loop.max_steps = end  # the stage before has set its own
             trainer.fit(model, ckpt_path=ckpt_path, **options)
-            if place.step != trainer.global_step or trainer.interrupted:
-                return  # the run has ended before the stage's end, or with it
-            ckpt_path = None
+            ended = staged.plan and staged.plan.ends_at(trainer.global_step)
+            if not ended or ended.name != name or trainer.interrupted:
+                return
             place.take_up(trainer, model)
+            ckpt_path = None
     finally:
         staged.only = None
-        trainer.callbacks = [c for c in trainer.callbacks if c is not place]  # type: ignore[attr-defined]
+        others = [callback for callback in _callbacks(trainer) if callback is not place]
+        trainer.callbacks = others  # type: ignore[attr-defined]
 
 
 class _Place(Callback):
     """Remember where the run is, in data and random numbers, at the end of a stage."""
 
     def __init__(self, datamodule: LightningDataModule | None) -> None:
-        self.datamodule = datamodule
-        self.step = -1
-        self._loops: dict[str, Any] | None = None
+        keeps = datamodule and is_overridden("load_state_dict", datamodule, LightningDataModule)
+        self.datamodule = datamodule if keeps else None
+        self._loops: dict[str, Any] = {}
         self._data: dict[str, Any] = {}
         self._random: dict[str, Any] = {}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note the place: the checkpoint may be that of a stage's end."""
+        self._loops = checkpoint["loops"]["fit_loop"]
+        self._data = checkpoint.get(type(self.datamodule).__qualname__, {})
+        self._random = checkpoint
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note the place, if a stage ends here."""
         staged = _stages(trainer)
-        if staged is None or staged.plan is None or trainer.fit_loop._should_accumulate():
+        if not staged or not staged.plan or not staged.plan.ends_at(trainer.global_step):
             return
-        if staged.plan.ends_at(trainer.global_step) is None:
-            return
-        self.step = trainer.global_step
+        # After this batch Lightning takes the pass for finished.
+        self._loops = trainer.fit_loop.state_dict()
+        self._data = self.datamodule.state_dict() if self.datamodule else {}
         self._random = {}
         for callback in _random_states(trainer):
             callback.on_save_checkpoint(trainer, pl_module, self._random)
-        self._loops = None
-        if self.datamodule is not None and _keeps_its_place(self.datamodule):
-            self._data = self.datamodule.state_dict()
-            if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-                self._loops = trainer.fit_loop.state_dict()
 
     def take_up(self, trainer: Trainer, model: LightningModule) -> None:
         """Let the next fit begin where the last one ended."""
-        if self.datamodule is not None and _keeps_its_place(self.datamodule):
+        if self.datamodule:
             self.datamodule.load_state_dict(self._data)
-        if self._loops is not None:  # within a pass over the data
-            trainer.fit_loop.load_state_dict(self._loops)
+            if not self._loops["epoch_loop.batch_progress"]["is_last_batch"]:
+                trainer.fit_loop.load_state_dict(self._loops)
         for callback in _random_states(trainer):
             callback.on_load_checkpoint(trainer, model, self._random)
 
 
+def _callbacks(trainer: Any) -> list[Any]:
+    return list(trainer.callbacks)
+
+
 def _stages(trainer: Trainer) -> StagedFreezing | None:
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((c for c in callbacks if isinstance(c, StagedFreezing) and len(c.stages) > 1), None)
+    staged = (c for c in _callbacks(trainer) if isinstance(c, StagedFreezing))
+    return next((callback for callback in staged if len(callback.stages) > 1), None)
 
 
 def _random_states(trainer: Trainer) -> list[RNGState]:
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, RNGState)]
-
-
-def _keeps_its_place(datamodule: LightningDataModule) -> bool:
-    return is_overridden("load_state_dict", datamodule, LightningDataModule)
+    return [callback for callback in _callbacks(trainer) if isinstance(callback, RNGState)]
 
 
 def _begin(staged: StagedFreezing, names: list[str], ckpt_path: str | Path | None) -> int:

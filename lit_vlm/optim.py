@@ -85,6 +85,23 @@ def exempt_from_decay(module: nn.Module) -> set[str]:
     }
 
 
+def steps_or_share(warmup: int | float, asked_by: str) -> int | float:
+    """Return a warm-up as an integer of steps, or a float below 1 that is a share.
+
+    Whole floats above 1 are steps: a parser may read ``500`` as the one or the other.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if isinstance(warmup, float) and warmup > 1 and warmup.is_integer():
+        return int(warmup)
+    if warmup < 0 or (isinstance(warmup, float) and warmup >= 1):
+        raise ValueError(
+            f"{asked_by}: warmup must be a number of steps or a share below 1, got {warmup}."
+        )
+    return warmup
+
+
 def schedule_factor(
     step: int, total: int, warmup: int | float, schedule: Schedule, floor: float = 0.0
 ) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lit_vlm.optim import Schedule
+from lit_vlm.optim import Schedule, steps_or_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +72,8 @@ class Stage:
         for rate in (self.learning_rate, *self.learning_rates.values()):
             if rate is not None and rate <= 0:
                 raise ValueError(f"Stage: learning rates must be positive, got {rate}.")
-        if self.warmup is not None and (
-            self.warmup < 0 or (isinstance(self.warmup, float) and self.warmup >= 1)
-        ):
-            raise ValueError(
-                f"Stage: warmup must be a number of steps or a share below 1, got {self.warmup}."
-            )
+        if self.warmup is not None:
+            object.__setattr__(self, "warmup", steps_or_share(self.warmup, "Stage"))
         if self.min_learning_rate is not None and not 0 <= self.min_learning_rate <= 1:
             raise ValueError(
                 f"Stage: min_learning_rate must be a share of the peak between 0 and 1, got "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lit_vlm.deepspeed_engine import check_accumulation, leave_out_frozen, uses_deepspeed
 from lit_vlm.freezing import trains
 from lit_vlm.language_models.base import TokenLoss
-from lit_vlm.optim import Schedule, parameter_groups, schedule_factor
+from lit_vlm.optim import Schedule, parameter_groups, schedule_factor, steps_or_share
 from lit_vlm.part import Part
 from lit_vlm.run_length import steps_of_run
 from lit_vlm.sharding import shard
@@ -52,10 +52,6 @@ class TokenWeightedModule(Part, ABC):
         name = type(self).__name__
         if learning_rate <= 0:
             raise ValueError(f"{name}: learning_rate must be positive, got {learning_rate}.")
-        if warmup < 0 or (isinstance(warmup, float) and warmup >= 1):
-            raise ValueError(
-                f"{name}: warmup must be a number of steps or a share below 1, got {warmup}."
-            )
         if not 0 <= min_learning_rate <= 1:
             raise ValueError(
                 f"{name}: min_learning_rate must be a share of the peak between 0 and 1, got "
@@ -64,7 +60,7 @@ class TokenWeightedModule(Part, ABC):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.betas = betas
-        self.warmup = warmup
+        self.warmup = steps_or_share(warmup, name)
         self.schedule = schedule
         self.min_learning_rate = min_learning_rate
         self._total_steps: int | float = math.inf

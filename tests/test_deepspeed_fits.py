@@ -31,7 +31,9 @@ TwoRanks = Callable[[Callable[[], Any]], list[Any]]
 
 STAGES = {
     "align": Stage(trains=["connector"], steps=3, learning_rate=0.02),
-    "tune": Stage(trains=["connector", "language_model.model.layers.1"], steps=3, schedule="cosine"),
+    "tune": Stage(
+        trains=["connector", "language_model.model.layers.1"], steps=3, schedule="cosine"
+    ),
     "all": Stage(trains=["encoder", "connector", "language_model"], steps=3, warmup=2),
 }
 
@@ -104,7 +106,11 @@ def train(
     source = JSONConversations(path)
     model = make(learning_rate=0.01, sizes={"attention_dropout": 0.1})
     fit(trainer, model, ConversationDataModule(train=source, batch_size=2), ckpt_path=ckpt_path)
-    return {"losses": recorder.losses, "weights": weights_of(model, zero), "step": trainer.global_step}
+    return {
+        "losses": recorder.losses,
+        "weights": weights_of(model, zero),
+        "step": trainer.global_step,
+    }
 
 
 deepspeed = [
@@ -112,9 +118,10 @@ deepspeed = [
     pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs the extra deepspeed"),
     pytest.mark.filterwarnings("default"),  # its own, of torch's names that are to go
 ]
+ZERO = [pytest.param(2, marks=deepspeed), pytest.param(3, marks=deepspeed)]
 
 
-@pytest.mark.parametrize("zero", [pytest.param(2, marks=deepspeed), pytest.param(3, marks=deepspeed)])
+@pytest.mark.parametrize("zero", ZERO)
 def test_an_engine_for_each_stage_trains_like_ddp(
     tiny_model: MakeModel,
     color_questions: Callable[[list[bool]], Path],
@@ -128,3 +135,21 @@ def test_an_engine_for_each_stage_trains_like_ddp(
     assert len(expected["losses"]) == 9
     for found in (first, second):
         assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("zero", ZERO)
+@pytest.mark.parametrize("stage", ["align", "tune"])
+def test_goes_on_from_the_end_of_a_stage(
+    tiny_model: MakeModel,
+    color_questions: Callable[[list[bool]], Path],
+    two_ranks: TwoRanks,
+    tmp_path: Path,
+    zero: int,
+    stage: str,
+) -> None:
+    path = color_questions([True] * 16)
+    whole, _ = two_ranks(lambda: train(tiny_model, path, zero, tmp_path))
+    saved = tmp_path / "checkpoints" / f"stage-{stage}.ckpt"
+    rest, _ = two_ranks(lambda: train(tiny_model, path, zero, tmp_path, ckpt_path=saved))
+    assert rest["losses"] == whole["losses"][3 if stage == "align" else 6 :]
+    assert_close(rest["weights"], whole["weights"], rtol=0, atol=0)

@@ -4,7 +4,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from lit_vlm.encoders import TimmEncoder
-from lit_vlm.optim import decays, exempt_from_decay, parameter_groups, schedule_factor
+from lit_vlm.optim import (
+    decays,
+    exempt_from_decay,
+    parameter_groups,
+    schedule_factor,
+    steps_or_share,
+)
 
 
 def test_every_parameter_is_in_one_group_and_only_matrices_decay() -> None:
@@ -138,3 +144,12 @@ def test_stays_at_the_floor_behind_the_end() -> None:
     assert schedule_factor(200, 100, 0, "cosine", floor=0.1) == pytest.approx(0.1)
     assert schedule_factor(200, 100, 0, "linear") == 0.0
     assert schedule_factor(200, 100, 5, "constant") == 1.0
+
+
+def test_a_whole_number_of_warm_up_is_steps_however_a_parser_reads_it() -> None:
+    for given, read in ((500, 500), (500.0, 500), (0, 0), (1, 1), (0.03, 0.03), (0.0, 0.0)):
+        warmup = steps_or_share(given, "Test")
+        assert (warmup, type(warmup)) == (read, type(read))
+    for wrong in (-1, 1.0, 1.5):
+        with pytest.raises(ValueError, match="Test: warmup must be a number of steps or a share"):
+            steps_or_share(wrong, "Test")

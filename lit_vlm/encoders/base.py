@@ -2,8 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -14,8 +13,7 @@ from lit_vlm.freezing import trains
 from lit_vlm.part import Part
 
 
-@dataclass(frozen=True)  # no slots: DeepSpeed (ZeRO 3) takes a module's output apart by vars()
-class VisualFeatures:
+class VisualFeatures(NamedTuple):  # not a dataclass, in which ZeRO 3 would find no tensors
     """What an encoder sees in a batch of images.
 
     Attributes:

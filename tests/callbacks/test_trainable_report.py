@@ -70,6 +70,11 @@ def fit(
     return trainer
 
 
+def column(table: str, place: int) -> list[str]:
+    rows = [line.strip("│").split("│") for line in table.splitlines() if "│" in line]
+    return [row[place].strip() for row in rows]
+
+
 def half() -> MixedPrecision:
     """Mixed precision in 16 bits, whose gradients are scaled; by name it is for GPUs only."""
     return MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=64.0))
@@ -117,24 +122,26 @@ def test_tells_what_trains_before_the_first_step(
     assert voice[5:] == ["0.02", "0.3, 0"]
 
 
-def test_prints_a_table_for_each_stage_wherever_it_stands_among_the_callbacks(
+def test_prints_a_table_where_each_stage_begins_wherever_it_stands_among_the_callbacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    class Steps(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            print(f"step {trainer.global_step} done")
+
     stages = {
         "align": Stage(trains=["head"], steps=3, learning_rate=0.5),
         "tune": Stage(trains=["*"], learning_rate=0.25),
     }
-    callbacks = (TrainableReport(), StagedFreezing(stages, save_stages=False))
+    callbacks = (TrainableReport(), StagedFreezing(stages, save_stages=False), Steps())
     fit(Classifier(), tmp_path, *callbacks, steps=8)
-    align, tune = capsys.readouterr().out.split("what trains: ")[1:]
+    before, align, tune = capsys.readouterr().out.split("what trains: ")
+    assert "what trains" not in before
     assert align.startswith("stage align (1 of 2, steps 0-2)")
+    assert align.split()[-3:] == ["step", "3", "done"]
     assert tune.startswith("stage tune (2 of 2, steps 3-7)")
-    assert [line.split("│")[4].strip() for line in align.splitlines() if "│" in line] == [
-        "0",
-        "10",
-        "0",
-    ]
-    assert [line.split("│")[6].strip() for line in tune.splitlines() if "│" in line] == ["0.25"] * 3
+    assert column(align, 3) == ["0", "10", "0"]
+    assert column(tune, 5) == ["0.25"] * 3
 
 
 def test_of_several_reports_the_first_stays(
@@ -222,6 +229,7 @@ def test_a_failure_names_the_stage_and_comes_at_its_end_if_that_is_sooner(tmp_pa
     stages = {
         "align": Stage(trains=["head"], steps=3),
         "tune": Stage(trains=["body", "head"], steps=2),
+        "more": Stage(trains=["head"]),
     }
     callbacks = (StagedFreezing(stages, save_stages=False), TrainableReport())
     trainer_steps: list[int] = []
