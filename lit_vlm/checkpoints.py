@@ -20,6 +20,12 @@ IN_SHARDS = (
 )
 """Message for a folder in the place of a file, which is named twice."""
 
+FOR_ENGINE = (
+    "{}: must be a checkpoint file, got a folder of DeepSpeed's, which its strategies alone can "
+    "load. Make a file of it: python -m lightning.pytorch.utilities.deepspeed {} FILE.ckpt"
+)
+"""The same for a folder that a DeepSpeed engine has written."""
+
 
 def is_sharded_checkpoint(path: str | Path) -> bool:
     """Whether a path is a folder to which each process has added its shards (FSDP2)."""
@@ -87,6 +93,8 @@ def load_model(path: str | Path) -> LightningModule:
     class_path = model_config(read_checkpoint(path))["class_path"]
     if is_sharded_checkpoint(path):
         raise ValueError(IN_SHARDS.format(path, path))
+    if is_deepspeed_checkpoint(path):
+        raise ValueError(FOR_ENGINE.format(path, path))
     module, _, name = class_path.rpartition(".")
     try:
         model_class = getattr(importlib.import_module(module), name)

@@ -26,7 +26,9 @@ from lit_vlm.callbacks import (
     TrainableReport,
 )
 from lit_vlm.checkpoints import (
+    FOR_ENGINE,
     IN_SHARDS,
+    is_deepspeed_checkpoint,
     is_sharded_checkpoint,
     model_config,
     read_checkpoint,
@@ -36,6 +38,7 @@ from lit_vlm.command_words import NO_MODEL, prepare_words
 from lit_vlm.configurable import Configurable
 from lit_vlm.csv_logger import AppendingCSVLogger
 from lit_vlm.data import ImageDataModule
+from lit_vlm.deepspeed_engine import uses_deepspeed
 from lit_vlm.deepspeed_fits import fit_stages
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.errors import ConfigError
@@ -232,6 +235,8 @@ class LitVLMCLI(LightningCLI):
     def _set_checkpoint(self, path: str) -> None:
         if is_sharded_checkpoint(path) and not reads_shards(self.trainer.strategy):
             raise ConfigError(f"--ckpt_path {IN_SHARDS.format(path, path)}")
+        if is_deepspeed_checkpoint(path) and not uses_deepspeed(self.trainer):
+            raise ConfigError(f"--ckpt_path {FOR_ENGINE.format(path, path)}")
         self.config_init[str(self.subcommand)]["ckpt_path"] = path
 
     def _default_folder(self) -> Path:

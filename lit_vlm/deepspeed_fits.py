@@ -37,7 +37,7 @@ def fit_stages(
     """
     options = {**options, "datamodule": datamodule}
     staged = _stages(trainer)
-    if isinstance(trainer.strategy, DeepSpeedStrategy):
+    if isinstance(trainer.strategy, DeepSpeedStrategy) and trainer.strategy.config is not None:
         # For its own log of the pace; Lightning would look for it in the data loader, in vain.
         trainer.strategy.config.setdefault("train_micro_batch_size_per_gpu", 1)
     if staged is None or not uses_deepspeed(trainer):

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from lit_vlm.checkpoints import is_sharded_checkpoint
+from lit_vlm.checkpoints import is_deepspeed_checkpoint, is_sharded_checkpoint
 
 CHECKPOINTS = "checkpoints"
 SELECTED = "selected"
@@ -144,7 +144,7 @@ def _missing(asked: str, folder: Path) -> str:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return path.is_file() or is_sharded_checkpoint(path)
+    return path.is_file() or is_sharded_checkpoint(path) or is_deepspeed_checkpoint(path)
 
 
 def remove(path: Path) -> None:
