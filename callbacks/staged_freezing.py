@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.nn.parallel import DistributedDataParallel
 
 from lit_vlm.deepspeed_engine import leave_out_frozen, uses_deepspeed
+from lit_vlm.callbacks.freeze import Freeze
 from lit_vlm.freezing import train_only
 from lit_vlm.made_optimizers import optimizers_in, schedulers_in
 from lit_vlm.module_hooks import unwrap_hook, wrap_hook
@@ -256,6 +257,15 @@ class StagedFreezing(Callback):
         if self.only and (length := self.plan.named(self.only).length) is not None:
             end = min(end, self.plan.named(self.only).begin + length)
             trainer.fit_loop.epoch_loop.max_steps = int(end)
+
+
+def _check_nothing_else_freezes(trainer: Trainer) -> None:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(callback, Freeze) and callback.parts for callback in callbacks):
+        raise ValueError(
+            "StagedFreezing: the stages must say what is frozen alone, got a Freeze callback too. "
+            "Leave it out, and name what stays frozen inside of what trains in keeps_frozen."
+        )
 
 
 def _wrap_anew(trainer: Trainer) -> None:

@@ -7,7 +7,6 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_vlm.callbacks.freeze import Freeze
 from lit_vlm.deepspeed_engine import uses_deepspeed
 from lit_vlm.freezing import trains
 from lit_vlm.part_names import is_within
@@ -22,12 +21,6 @@ def check_trainer(stages: Mapping[str, Stage], trainer: Trainer, only: str | Non
         trainer: the trainer.
         only: the one stage that the fit trains; None for all of them.
     """
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    if any(isinstance(callback, Freeze) and callback.parts for callback in callbacks):
-        raise ValueError(
-            "StagedFreezing: the stages must say what is frozen alone, got a Freeze callback too. "
-            "Leave it out, and name what stays frozen inside of what trains in keeps_frozen."
-        )
     strategy = trainer.strategy
     if isinstance(strategy, FSDPStrategy):
         raise ValueError(

@@ -8,8 +8,9 @@ from lit_vlm.run_length import steps_of_run, steps_per_epoch
 
 
 def trainer(batches: int | float = 10, **options: Any) -> Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    made = Trainer(accelerator="cpu", enable_model_summary=False, **quiet, **options)
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
+    quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+    made = Trainer(accelerator="cpu", **quiet, **options)
     made.fit_loop.max_batches = batches
     return made
 
