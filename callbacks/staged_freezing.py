@@ -9,8 +9,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.nn.parallel import DistributedDataParallel
 
-from lit_vlm.deepspeed_engine import leave_out_frozen, uses_deepspeed
 from lit_vlm.callbacks.freeze import Freeze
+from lit_vlm.deepspeed_engine import leave_out_frozen, uses_deepspeed
 from lit_vlm.freezing import train_only
 from lit_vlm.made_optimizers import optimizers_in, schedulers_in
 from lit_vlm.module_hooks import unwrap_hook, wrap_hook
@@ -87,6 +87,7 @@ class StagedFreezing(Callback):
         """Freeze for the first stage before the strategy wraps the model."""
         if stage != "fit" or not self.stages:
             return
+        _check_nothing_else_freezes(trainer)
         check_trainer(self.stages, trainer, self.only)
         self._module, self.plan = pl_module, None
         self.stage_name = self._wrapped_for = None
