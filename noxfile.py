@@ -16,7 +16,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 OFFLINE = {"HF_HUB_OFFLINE": "1"}  # a test that would download fails instead
-RUNNABLE = "not gpu and not network"  # what every computer can run, the slow tests included
+RUNNABLE = "not gpu and not network and not deepspeed"  # any computer can, the slow tests too
 PATIENT = ("--timeout", "1200")  # seconds a test
 IN_THE_WHEEL = (
     "lit_vlm/py.typed",

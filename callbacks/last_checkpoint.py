@@ -6,6 +6,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 
 from lit_vlm.callbacks.run_checkpoint import RunCheckpoint
+from lit_vlm.stop_signal import StopSignal
 
 
 class LastCheckpoint(RunCheckpoint):
@@ -24,6 +25,11 @@ class LastCheckpoint(RunCheckpoint):
             "last", dirpath, every_n_train_steps=every_n_train_steps, save_on_exception=True
         )
         self._began = False
+        self._signal = StopSignal()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for SIGTERM."""
+        self._signal.listen(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that there is a state to keep."""
@@ -36,6 +42,12 @@ class LastCheckpoint(RunCheckpoint):
         """Write the state, unless the run failed before it began: a good file may be there."""
         if self._began:
             super().on_exception(trainer, pl_module, exception)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Let this batch be the last, if a process was told to stop."""
+        self._signal.agree(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

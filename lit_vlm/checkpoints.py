@@ -22,9 +22,17 @@ IN_SHARDS = (
 
 FOR_ENGINE = (
     "{}: must be a checkpoint file, got a folder of DeepSpeed's, which its strategies alone can "
-    "load. Make a file of it: python -m lightning.pytorch.utilities.deepspeed {} FILE.ckpt"
+    "load, and those of ZeRO 3 to train on alone. Make a file of it: python -c "
+    "'from lightning.pytorch.utilities import deepspeed; "
+    'deepspeed.convert_zero_checkpoint_to_fp32_state_dict("{}", "FILE.ckpt")\''
 )
 """The same for a folder that a DeepSpeed engine has written."""
+
+NOT_TESTED = (
+    "ZeRO 3 cannot load its checkpoints to test them. Make a file of one, see lit-vlm test "
+    "--ckpt_path CHECKPOINT, and test that."
+)
+"""Message for a run that ends without a test."""
 
 
 def is_sharded_checkpoint(path: str | Path) -> bool:

@@ -28,6 +28,7 @@ from lit_vlm.callbacks import (
 from lit_vlm.checkpoints import (
     FOR_ENGINE,
     IN_SHARDS,
+    NOT_TESTED,
     is_deepspeed_checkpoint,
     is_sharded_checkpoint,
     model_config,
@@ -38,7 +39,7 @@ from lit_vlm.command_words import NO_MODEL, prepare_words
 from lit_vlm.configurable import Configurable
 from lit_vlm.csv_logger import AppendingCSVLogger
 from lit_vlm.data import ImageDataModule
-from lit_vlm.deepspeed_engine import uses_deepspeed
+from lit_vlm.deepspeed_engine import uses_deepspeed, uses_zero_3
 from lit_vlm.deepspeed_fits import fit_stages
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.errors import ConfigError
@@ -158,6 +159,9 @@ class LitVLMCLI(LightningCLI):
         trainer: Any = self.trainer
         if trainer.interrupted or trainer.fast_dev_run:
             return
+        if uses_zero_3(trainer):
+            rank_zero_info(NOT_TESTED)
+            return
         # The path is taken now: testing a checkpoint restores the callbacks' state, too.
         path = self._callback(BestCheckpoint).best_model_path or None
         record = self._callback(CheckpointSelection).select(trainer, self.model, self.datamodule)
@@ -235,7 +239,8 @@ class LitVLMCLI(LightningCLI):
     def _set_checkpoint(self, path: str) -> None:
         if is_sharded_checkpoint(path) and not reads_shards(self.trainer.strategy):
             raise ConfigError(f"--ckpt_path {IN_SHARDS.format(path, path)}")
-        if is_deepspeed_checkpoint(path) and not uses_deepspeed(self.trainer):
+        fits = self.subcommand == "fit" or not uses_zero_3(self.trainer)
+        if is_deepspeed_checkpoint(path) and not (uses_deepspeed(self.trainer) and fits):
             raise ConfigError(f"--ckpt_path {FOR_ENGINE.format(path, path)}")
         self.config_init[str(self.subcommand)]["ckpt_path"] = path
 

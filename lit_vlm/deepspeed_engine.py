@@ -12,6 +12,11 @@ def uses_deepspeed(trainer: Trainer) -> bool:
     return isinstance(trainer.strategy, DeepSpeedStrategy)
 
 
+def uses_zero_3(trainer: Trainer) -> bool:
+    """Whether its engine splits the weights between processes."""
+    return isinstance(trainer.strategy, DeepSpeedStrategy) and trainer.strategy.zero_stage_3
+
+
 def leave_out_frozen(optimizers: Iterable[Optimizer]) -> None:
     """Take what does not train, and groups of which nothing does, out of optimizers.
 

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from lit_vlm.data.collation import Batch
 from lit_vlm.language_models.base import TokenLoss
 from lit_vlm.metrics import AnswerAccuracy
@@ -46,6 +49,7 @@ class AnsweringModule(TokenWeightedModule, ABC):
         super().__init__(learning_rate, weight_decay, betas, warmup, schedule, min_learning_rate)
         self.generate_in_validation = generate_in_validation
         self._accuracies: dict[str, AnswerAccuracy] = {}
+        self._losses: dict[str, Tensor] = {}
 
     @abstractmethod
     def evaluate(
@@ -63,16 +67,16 @@ class AnsweringModule(TokenWeightedModule, ABC):
             self.generate_in_validation = before
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Answers:
-        """Log the loss; generate and score answers."""
+        """Sum the loss up; generate and score answers."""
         loss, texts = self.evaluate(batch, True, self.generate_in_validation)
-        self._log_loss("val", loss)
+        self._add_loss("val/loss", loss)
         return self._score(batch, texts, "val/accuracy") if texts else {"predictions": []}
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Answers:
-        """Generate and score answers; log the loss where the images are the samples' own."""
+        """Generate and score answers; sum the loss up where the images are the samples' own."""
         sight = self._sight(dataloader_idx)
         loss, texts = self.evaluate(batch, sight == "real", True)
-        self._log_loss("test", loss)
+        self._add_loss("test/loss", loss)
         suffix = "" if sight == "real" else f"_{sight}"
         return self._score(batch, texts, f"test/accuracy{suffix}")
 
@@ -82,12 +86,12 @@ class AnsweringModule(TokenWeightedModule, ABC):
         return {"predictions": _predictions(batch, texts)}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the accuracy over all ranks."""
-        self._log_accuracies()
+        """Log loss and accuracy over all ranks."""
+        self._log_figures()
 
     def on_test_epoch_end(self) -> None:
-        """Log the accuracies over all ranks."""
-        self._log_accuracies()
+        """Log loss and accuracies over all ranks."""
+        self._log_figures()
 
     def _score(self, batch: Batch, texts: list[str], metric: str) -> Answers:
         made = _predictions(batch, texts)
@@ -105,23 +109,20 @@ class AnsweringModule(TokenWeightedModule, ABC):
             "groups": [prediction.known_images for prediction in scored],
         }
 
-    def _log_loss(self, stage: str, loss: TokenLoss | None) -> None:
-        if loss is None:
-            return
-        tokens = int(loss.num_tokens)
-        self.log(
-            f"{stage}/loss",
-            loss.total / max(tokens, 1),
-            batch_size=tokens,
-            sync_dist=True,
-            prog_bar=True,
-            add_dataloader_idx=False,
-        )
+    def _add_loss(self, name: str, loss: TokenLoss | None) -> None:
+        if loss is not None:
+            sums = torch.stack([loss.total.detach().double().cpu(), loss.num_tokens.double().cpu()])
+            self._losses[name] = self._losses.get(name, 0) + sums
 
-    def _log_accuracies(self) -> None:
+    def _log_figures(self) -> None:
+        # They are the same on all ranks already; Lightning wants to be told to reduce them.
+        how: dict[str, Any] = {"sync_dist": True, "add_dataloader_idx": False}
+        for name, sums in self._losses.items():
+            # Lightning's own mean weighs ranks by whole numbers of samples, cut off.
+            total, tokens = self._mean_over_ranks(sums.float().to(self.device)).tolist()
+            self.log(name, total / max(tokens, 1e-9), prog_bar=True, **how)
+        self._losses = {}
         for name, accuracy in self._accuracies.items():
-            # The metric is the same on all ranks already; Lightning wants to be told to reduce it.
-            how: dict[str, Any] = {"sync_dist": True, "add_dataloader_idx": False}
             self.log(name, accuracy.compute(), prog_bar=True, **how)
             self.log(f"{name}_samples", float(accuracy.num_samples), **how)
         self._accuracies = {}

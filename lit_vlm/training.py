@@ -199,6 +199,9 @@ class TokenWeightedModule(Part, ABC):
             for group in optimizer.param_groups:
                 if "part" in group:
                     name = f"lr/{group['part']}"
-                    rate = group["lr"] if any(p.requires_grad for p in group["params"]) else 0.0
+                    on = uses_deepspeed(self.trainer) or any(
+                        p.requires_grad for p in group["params"]
+                    )
+                    rate = group["lr"] if on else 0.0
                     rates[name] = max(rate, rates.get(name, 0.0))
         return rates

@@ -168,7 +168,7 @@ def untie(model: Any) -> None:
 
 def fitting(who: str, tokenizer: PreTrainedTokenizerBase, model: Any) -> PreTrainedTokenizerBase:
     """Return a tokenizer, or refuse one with more tokens than the model has embeddings."""
-    rows = len(input_table(model).weight)
+    rows = input_table(model).num_embeddings  # ZeRO 3 leaves no rows here
     if len(tokenizer) > rows:
         raise ValueError(
             f"{who}: the tokenizer must not have more tokens than the model has embeddings "

@@ -91,7 +91,7 @@ class TransformersLanguageModel(LanguageModel, ABC):
     def train_tokenizer(self, texts: Iterable[str]) -> None:
         """Train a byte-level BPE as large as the model's table of embeddings."""
         words = self.new_tokens.words if self.new_tokens else ()
-        rows = len(input_table(self.model).weight)
+        rows = input_table(self.model).num_embeddings  # ZeRO 3 leaves no rows here
         self.tokenizer = train_bpe(texts, rows - len(words))
         if self.new_tokens:
             self.new_tokens.teach(self.tokenizer, self.model)

@@ -1,7 +1,5 @@
 """Stages under two gloo processes, against one."""
 
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.multiprocessing.spawn import start_processes
 from torch.testing import assert_close
 
 from lit_vlm.callbacks import RNGState, Stage, StagedFreezing
@@ -64,20 +61,18 @@ def train(
     return watcher
 
 
-def _rank(rank: int, port: int, make: MakeModel, path: Path, folder: Path, resume: Any) -> None:
-    torch.set_num_threads(1)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ.update(address, WORLD_SIZE="2", NODE_RANK="0", LOCAL_RANK=str(rank))
-    watcher = train(make, path, folder, 4, resume, devices=2, strategy="ddp")
-    torch.save((watcher.losses, watcher.ends), folder / f"rank{rank}.pt")
+@pytest.fixture
+def two_processes(two_ranks: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """Train in two processes; return losses and weights of each."""
 
+    def run(make: MakeModel, path: Path, folder: Path, resume: Any = None) -> list[Any]:
+        def job() -> Any:
+            watcher = train(make, path, folder, 4, resume, devices=2, strategy="ddp")
+            return watcher.losses, watcher.ends
 
-def two_processes(make: MakeModel, path: Path, folder: Path, resume: Any = None) -> list[Any]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    start_processes(_rank, (port, make, path, folder, resume), nprocs=2, start_method="fork")
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+        return two_ranks(job)
+
+    return run
 
 
 @pytest.fixture
@@ -91,7 +86,7 @@ def half_with_pictures(color_questions: Callable[[list[bool]], Path]) -> Path:
 
 
 def test_two_processes_train_as_one_through_every_change_of_stage(
-    tiny_model: MakeModel, half_with_pictures: Path, tmp_path: Path
+    tiny_model: MakeModel, half_with_pictures: Path, tmp_path: Path, two_processes: Any
 ) -> None:
     one = train(tiny_model, half_with_pictures, tmp_path / "one", 8, devices=1)
     first, second = two_processes(tiny_model, half_with_pictures, tmp_path)
@@ -106,7 +101,7 @@ def test_two_processes_train_as_one_through_every_change_of_stage(
 
 @pytest.mark.parametrize("stage", ["align", "tune", "all"])
 def test_two_processes_resume_at_a_change_of_stage(
-    tiny_model: MakeModel, half_with_pictures: Path, tmp_path: Path, stage: str
+    tiny_model: MakeModel, half_with_pictures: Path, tmp_path: Path, two_processes: Any, stage: str
 ) -> None:
     whole = two_processes(tiny_model, half_with_pictures, tmp_path)
     saved = tmp_path / "checkpoints" / f"stage-{stage}.ckpt"

@@ -1,12 +1,14 @@
 import csv
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from lit_vlm.checkpoints import is_sharded_checkpoint, load_model
+from lit_vlm.checkpoints import is_sharded_checkpoint, load_model, read_checkpoint
 
 pytestmark = pytest.mark.slow
 SHARDS = """
@@ -67,3 +69,22 @@ def test_a_sharded_run_trains_resumes_and_is_evaluated(
         last = whole
     load_model(last)
     program("test", "--ckpt_path", last, "--trainer.default_root_dir", tmp_path / "alone")
+
+
+def test_sigterm_to_one_process_saves_the_last_step_of_both(
+    cli_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ["fit", "--config", cli_folder / "tiny.yaml", "--trainer.default_root_dir", run]
+    words += ["--trainer.devices", 2, "--trainer.strategy", "fsdp2", "--trainer.max_epochs", 9999]
+    words += ["--trainer.limit_val_batches", 0]
+    process = subprocess.Popen([sys.executable, "-m", "lit_vlm", *map(str, words)])
+    try:
+        while not (run / "metrics.csv").exists():
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    steps = read_checkpoint(run / "checkpoints/last.ckpt")["global_step"]
+    assert steps == len(logged_losses(run)) > 0

@@ -44,7 +44,12 @@ def command(folder: Path, *words: str) -> list[str]:
 
 def finish(folder: Path, *words: str) -> str:
     done = subprocess.run(
-        command(folder, *words), cwd=folder, capture_output=True, text=True, timeout=600, check=False
+        command(folder, *words),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -87,7 +92,7 @@ def test_a_run_killed_in_each_of_its_stages_is_the_same_run(
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         ) as process:
-            wait_for_steps(tmp_path, steps, process)
+            wait_for_rows(tmp_path, steps, process)
             os.killpg(process.pid, stop)
         assert process.returncode == (-9 if stop == signal.SIGKILL else 143)
         saved = state(tmp_path)["global_step"]
@@ -104,6 +109,23 @@ def test_a_run_killed_in_each_of_its_stages_is_the_same_run(
             assert torch.equal(kept["state_dict"][key], value), (name, key)
 
 
+def test_sigterm_to_one_of_two_processes_saves_the_last_step(tmp_path: Path) -> None:
+    two = ("--trainer.devices=2", "--trainer.strategy=ddp", "--last_checkpoint.every_n_train_steps")
+    with subprocess.Popen(
+        command(tmp_path, *two, "1000"),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_for_rows(tmp_path, 20, process)
+        process.send_signal(signal.SIGTERM)
+        _, printed = process.communicate(timeout=120)
+    assert process.returncode == 143, printed
+    assert state(tmp_path)["global_step"] == int(rows(tmp_path)[-1]["step"]) + 1
+
+
 def test_a_changed_plan_is_obeyed_on_resume(whole: Path, tmp_path: Path) -> None:
     checkpoint = str(whole / "run" / "checkpoints" / "stage-align.ckpt")
     longer = ("--staged_freezing.stages.tune.steps=3", "--staged_freezing.stages.eyes.steps=2")
@@ -112,7 +134,7 @@ def test_a_changed_plan_is_obeyed_on_resume(whole: Path, tmp_path: Path) -> None
     assert state(tmp_path)["global_step"] == 45
 
 
-def wait_for_steps(folder: Path, steps: int, process: "subprocess.Popen[bytes]") -> None:
+def wait_for_rows(folder: Path, steps: int, process: "subprocess.Popen[Any]") -> None:
     end = time.monotonic() + 300
     while time.monotonic() < end:
         assert process.poll() is None, "the run ended by itself"
