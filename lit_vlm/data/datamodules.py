@@ -16,8 +16,9 @@ from lit_vlm.data.loaders import batch_loader
 from lit_vlm.data.sampling import BatchSampler, Slot, TrainingOrder
 from lit_vlm.data.sources import ConversationSource, NamedSources, Sources, Subset, as_list
 from lit_vlm.data.splitting import hold_out_each, warn_about_shared_images
+from lit_vlm.data.stage_batches import places_of, staged_batches
 from lit_vlm.processing import Processor
-from lit_vlm.stages import Stage, StageBatches
+from lit_vlm.stages import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +134,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Index the files of a stage."""
+        self._stage_lengths = {}
         asked = {"fit": ["train", "val", "selection"], "validate": ["val"]}.get(stage, [stage])
         stages = asked if self.shares.keys().isdisjoint(asked) else ["train", *asked]
         for name in stages:
@@ -155,7 +157,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled training batches, from where a resumed run stopped."""
-        staged = self._staged_batches()
+        staged = staged_batches(self.trainer, self._batches)
         dataset = self._dataset("train", "train")
         if staged is None:
             order = self._order(dataset, self.batch_size)
@@ -243,18 +245,8 @@ class ConversationDataModule(Configurable, LightningDataModule):
             rounds=self.rounds_per_sample,
             lengths=dataset.lengths() if self.group_by_length else None,
             global_batch_size=batch_size * world,
-            samples=dataset.samples_of(self._places(names)) if names else None,
+            samples=dataset.samples_of(places_of(names, self.source_names)) if names else None,
         )
-
-    def _places(self, names: Sequence[str]) -> list[int]:
-        unknown = [name for name in names if name not in self.source_names]
-        if unknown:
-            known = ", ".join(self.source_names) or "none"
-            raise ValueError(
-                f"ConversationDataModule: the data of a stage must be names of train ({known}), "
-                f"got {unknown[0]!r}. Give the training sources names: train: {{NAME: SOURCE}}."
-            )
-        return [self.source_names.index(name) for name in names]
 
     def _batches(self, stage: Stage) -> int:
         # Of a whole pass over a stage's data, on this rank.
@@ -266,21 +258,6 @@ class ConversationDataModule(Configurable, LightningDataModule):
             loader = self._loader(dataset, order, batch_size, drop_last=self.drop_last)
             self._stage_lengths[key] = len(loader)
         return self._stage_lengths[key]
-
-    def _staged_batches(self) -> StageBatches | None:
-        trainer: Any = self.trainer
-        callbacks = getattr(trainer, "callbacks", [])
-        asked = (c.next_batches(trainer, self._batches) for c in callbacks if _has_stages(c))
-        staged = next((batches for batches in asked if batches is not None), None)
-        if staged is None or not trainer.fit_loop.restarting:
-            return staged
-        if trainer.fit_loop._combined_loader is not None:  # not the first loader of this fit
-            return staged
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        if not done:
-            return staged
-        # Where a pass has just ended, Lightning first closes it, with a loader that is used up.
-        return staged._replace(begin=done, end=staged.end if staged.begin else done)
 
     def _evaluation_loader(self, stage: str, purpose: Purpose, sight: Sight) -> DataLoader[Any]:
         dataset = self._dataset(stage, purpose, sight)
@@ -332,7 +309,3 @@ class ConversationDataModule(Configurable, LightningDataModule):
             path = Path(trainer.default_root_dir) / f"skipped-{stage}.jsonl"
             self._ledgers[stage] = SkipLedger(path, self.sources[stage])
         return self._ledgers[stage]
-
-
-def _has_stages(callback: Any) -> bool:
-    return hasattr(callback, "next_batches")

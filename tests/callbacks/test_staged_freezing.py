@@ -265,8 +265,8 @@ def test_our_models_begin_their_own_schedule_anew_in_each_stage(
 def test_says_when_the_run_ends_before_a_stage_begins(
     plain_project: ModuleType, quiet_trainer: MakeTrainer
 ) -> None:
+    trainer = quiet_trainer(StagedFreezing(TWO), max_steps=2)
     with pytest.warns(UserWarning, match="ends after 2 steps, before tune begins"):
-        trainer = quiet_trainer(StagedFreezing(TWO), max_steps=2)
         trainer.fit(plain_project.PlainClassifier(), plain_project.PlainData())
 
 
@@ -365,6 +365,6 @@ def test_layers_that_configure_model_makes_are_found(
     stages = {"one": Stage(trains=["late"], steps=2), "two": Stage(trains=["head"], steps=1)}
     quiet_trainer(StagedFreezing(stages), watcher).fit(Late(), plain_project.PlainData())
     assert [parts(names) for names in watcher.moved] == [{"late"}] * 2 + [{"head"}]
+    trainer = quiet_trainer(StagedFreezing({"one": Stage(trains=["early"], steps=2)}))
     with pytest.raises(ValueError, match=r"must name modules of Late \(.*late and what is inside"):
-        stages = {"one": Stage(trains=["early"], steps=2)}
-        quiet_trainer(StagedFreezing(stages)).fit(Late(), plain_project.PlainData())
+        trainer.fit(Late(), plain_project.PlainData())
