@@ -162,6 +162,9 @@ class LitVLMCLI(LightningCLI):
         if uses_zero_3(trainer):
             rank_zero_info(NOT_TESTED)
             return
+        if uses_deepspeed(trainer):
+            # Else it takes what is frozen now for frozen in every checkpoint that it loads.
+            self.model.requires_grad_(True)
         # The path is taken now: testing a checkpoint restores the callbacks' state, too.
         path = self._callback(BestCheckpoint).best_model_path or None
         record = self._callback(CheckpointSelection).select(trainer, self.model, self.datamodule)

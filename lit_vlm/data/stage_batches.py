@@ -6,9 +6,7 @@ from typing import Any
 from lit_vlm.stages import Stage, StageBatches
 
 
-def staged_batches(
-    trainer: Any, batches_per_pass: Callable[[Stage], int]
-) -> StageBatches | None:
+def staged_batches(trainer: Any, batches_per_pass: Callable[[Stage], int]) -> StageBatches | None:
     """Return which batches come next in the trainer's stages; None if they change none.
 
     Args:
@@ -19,8 +17,10 @@ def staged_batches(
     staged = [callback for callback in callbacks if hasattr(callback, "next_batches")]
     asked = (callback.next_batches(trainer, batches_per_pass) for callback in staged)
     batches = next((found for found in asked if found is not None), None)
-    loop: Any = trainer.fit_loop if trainer is not None else None
-    if batches is None or not loop.restarting or loop._combined_loader is not None:
+    if batches is None:
+        return None
+    loop = trainer.fit_loop
+    if not loop.restarting or loop._combined_loader is not None:
         return batches
     # The first loader of a run that is resumed: Lightning counts the batches of its pass.
     done = loop.epoch_loop.batch_progress.current.ready
