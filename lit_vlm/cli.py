@@ -1,8 +1,6 @@
 """``lit-vlm fit | validate | test | predict``, on top of LightningCLI."""
 
-import logging
 import signal
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from lit_vlm.checkpoints import (
 )
 from lit_vlm.class_names import known_classes
 from lit_vlm.command_words import NO_MODEL, prepare_words
+from lit_vlm.config_differences import differences
 from lit_vlm.configurable import Configurable
 from lit_vlm.csv_logger import AppendingCSVLogger
 from lit_vlm.data import ImageDataModule
@@ -44,6 +43,7 @@ from lit_vlm.deepspeed_fits import fit_stages
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.errors import ConfigError
 from lit_vlm.parser import FriendlyParser
+from lit_vlm.quiet import quieten
 from lit_vlm.run_folder import (
     CHECKPOINTS,
     check_output,
@@ -55,14 +55,6 @@ from lit_vlm.run_folder import (
 )
 from lit_vlm.sharded_strategy import reads_shards
 from lit_vlm.splits import has_split
-
-_NO_NEWS = (
-    "💡 Tip",
-    "GPU available: False",
-    "TPU available: False",
-    "`Trainer(limit_",
-    "Restoring states from",  # followed by what was restored
-)
 
 _WRONG_DATA = {
     True: "--data must be a folder of images or an image for {}, which answers no questions.",
@@ -167,8 +159,9 @@ class LitVLMCLI(LightningCLI):
             self.model.requires_grad_(True)
         # The path is taken now: testing a checkpoint restores the callbacks' state, too.
         path = self._callback(BestCheckpoint).best_model_path or None
-        record = self._callback(CheckpointSelection).select(trainer, self.model, self.datamodule)
-        if record:
+        asked = (c for c in trainer.callbacks if isinstance(c, CheckpointSelection))
+        made = (c.select(trainer, self.model, self.datamodule) for c in asked)
+        if record := next(filter(None, made), None):
             path = str(self.folder / record["selected"])
         can_test = has_split(self.datamodule, "test") and is_overridden("test_step", self.model)
         if self._get(self.config_init, "test_after_fit") and can_test:
@@ -279,14 +272,8 @@ class LitVLMCLI(LightningCLI):
 
     @rank_zero_only
     def _report_differences(self, checkpoint: dict[str, Any]) -> None:
-        configured = (
-            _flat(self.model.rebuild_config()) if hasattr(self.model, "rebuild_config") else {}
-        )
-        stored = _flat(model_config(checkpoint))
-        for key in sorted(configured.keys() | stored.keys()):
-            now, then = configured.get(key), stored.get(key)
-            if now != then:
-                rank_zero_info(f"{key}: {now!r} is used, the checkpoint was made with {then!r}")
+        for difference in differences(self.model.rebuild_config(), model_config(checkpoint)):
+            rank_zero_info(difference)
 
 
 def run(command: str, words: list[str], cli: type[LitVLMCLI] = LitVLMCLI) -> LitVLMCLI:
@@ -303,7 +290,7 @@ def run(command: str, words: list[str], cli: type[LitVLMCLI] = LitVLMCLI) -> Lit
     Raises:
         ConfigError: if the command line or a config is wrong.
     """
-    _quieten()
+    quieten()
     known_classes()
     # Interpolations in a config are then relative to the file's own keys, not the subcommand's.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
@@ -326,36 +313,3 @@ def run(command: str, words: list[str], cli: type[LitVLMCLI] = LitVLMCLI) -> Lit
             "num_sanity_val_steps": 0,
         },
     )
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: list(tree) if isinstance(tree, tuple) else tree}
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = prefix if key == "init_args" else f"{prefix}.{key}" if prefix else str(key)
-        flat.update(_flat(value, inner))
-    return flat
-
-
-def _quieten() -> None:
-    # Lightning on this torch warns once per data loader, and advertises two of its products.
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # Frozen parts are in evaluation mode on purpose.
-    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(_is_news)
-    warnings.formatwarning = _format_warning
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_NO_NEWS)
-
-
-def _format_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: Any = None
-) -> str:
-    # A warning to the user says where to look itself; others are for developers.
-    place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: "
-    return f"{place}{category.__name__}: {message}\n"

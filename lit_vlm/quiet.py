@@ -1,0 +1,37 @@
+"""What the command line's user is not told by Lightning and by Python's warnings."""
+
+import logging
+import warnings
+from typing import Any
+
+_NO_NEWS = (
+    "💡 Tip",
+    "GPU available: False",
+    "TPU available: False",
+    "`Trainer(limit_",
+    "Restoring states from",  # followed by what was restored
+)
+
+
+def quieten() -> None:
+    """Leave out what is no news, and show warnings without the code that gave them."""
+    # Lightning on this torch warns once per data loader, and advertises two of its products.
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Frozen parts are in evaluation mode on purpose.
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_is_news)
+    warnings.formatwarning = _format_warning
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NO_NEWS)
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: Any = None
+) -> str:
+    # A warning to the user says where to look itself; others are for developers.
+    place = "" if issubclass(category, UserWarning) else f"{filename}:{lineno}: "
+    return f"{place}{category.__name__}: {message}\n"
