@@ -36,7 +36,7 @@ class PlainClassifier(LightningModule):
     def configure_optimizers(self) -> Any:
         weights = self.parameters()
         if self.only_trainable:
-            weights = (p for p in self.parameters() if p.requires_grad)  # type: ignore[assignment]
+            weights = (p for p in self.parameters() if p.requires_grad)
         return torch.optim.AdamW(weights, lr=self.lr)
 
 
