@@ -53,6 +53,7 @@ class PretrainedLR(Callback):
         self.parts = dict(parts)
         self._module: LightningModule | None = None
         self._rates: dict[int, ParameterRate] = {}
+        self._refined: set[int] = set()
         self._multipliers: list[tuple[Optimizer, list[float]]] = []
         self._saved: list[list[str]] | None = None
 
@@ -129,6 +130,7 @@ class PretrainedLR(Callback):
     def _configure_optimizers(self, original: Callable[[], Any]) -> Any:
         module = self._module
         assert module is not None
+        self._refined.clear()
         by_name = parameter_rates(module, self.parts)
         self._rates = {id(p): by_name[name] for name, p in module.named_parameters()}
         with refining_groups(self._refine):
@@ -161,6 +163,9 @@ class PretrainedLR(Callback):
     def _refine(
         self, parameter: Tensor, group: Mapping[str, Any], defaults: Mapping[str, Any]
     ) -> dict[str, Any]:
+        if id(parameter) in self._refined and "lr_multiplier" in group:
+            return {}  # an optimizer around another (SAM) hands its own groups on
+        self._refined.add(id(parameter))
         rate = self._rates.get(id(parameter))
         if rate is None:  # not the module's own
             return {"lr_multiplier": 1.0, "name": group.get("name", "others")}

@@ -17,9 +17,11 @@ from lit_vlm.module_hooks import unwrap_hook, wrap_hook
 from lit_vlm.run_length import steps_of_run
 from lit_vlm.stage_checks import (
     check_data,
+    check_groups,
     check_optimizers,
     check_schedulers,
     check_trainer,
+    group_sizes,
 )
 from lit_vlm.stage_lengths import check_lengths, next_batches, plan_of_data, plan_of_run
 from lit_vlm.stage_parts import StageParts
@@ -67,11 +69,19 @@ class StagedFreezing(Callback):
         self.plan: StagePlan | None = None
         self.stage_name: str | None = None
         self._module: LightningModule | None = None
-        self._rates = StageRates(self.stages)
+        self.rates = StageRates(self.stages)
         self._parts = StageParts(self.stages)
         self._wrapped_for: str | None = None
         self._wanted: set[str] = set()
+        self._saved_groups: list[list[int]] = []
+        self._folder = Path()
         self._accumulate = 1
+        self._outside: tuple[int, int] = (-1, 0)  # max_steps and reloading of loaders
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether the stages say how long the run is."""
+        return bool(self.stages) and all(stage.has_length for stage in self.stages.values())
 
     @property
     def sets_learning_rates(self) -> bool:
@@ -91,15 +101,16 @@ class StagedFreezing(Callback):
         check_trainer(self.stages, trainer, self.only)
         self._module, self.plan = pl_module, None
         self.stage_name = self._wrapped_for = None
+        self._saved_groups = []
         self._accumulate = trainer.accumulate_grad_batches
+        self._outside = (trainer.max_steps, _reloading(trainer))
         self._parts.begin(pl_module)
         unwrap_hook(pl_module, "configure_optimizers", self._configure_optimizers)
         wrap_hook(pl_module, "configure_optimizers", self._configure_optimizers)
         if self._changes_data:
             check_data(self.stages, trainer, pl_module)
             trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
-        if self.dirpath is None:
-            self.dirpath = Path(trainer.default_root_dir, "checkpoints").absolute()
+        self._folder = self.dirpath or Path(trainer.default_root_dir, "checkpoints").absolute()
         try:
             self._parts.apply(pl_module, self.only or next(iter(self.stages)))
             self._wrapped_for = self._parts.applied
@@ -109,11 +120,14 @@ class StagedFreezing(Callback):
                 raise
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the module's hooks and the trainer's accumulation as they were."""
-        if self._module is not None:
-            trainer.accumulate_grad_batches = self._accumulate
-            unwrap_hook(self._module, "configure_optimizers", self._configure_optimizers)
-            self._module = None
+        """Leave the module's hooks and the trainer's settings as they were."""
+        self._release(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave them as they were, after an error too."""
+        self._release(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stage's name."""
@@ -125,6 +139,7 @@ class StagedFreezing(Callback):
         """Freeze for the stage that the checkpoint was written in, before DDP wraps the model."""
         if not self.stages or trainer.state.fn != "fit":
             return
+        self._saved_groups = group_sizes(checkpoint.get("optimizer_states", []))
         self.stage_name = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("stage")
         if self.stage_name in self.stages:
             self._parts.apply(pl_module, self.stage_name)
@@ -136,11 +151,11 @@ class StagedFreezing(Callback):
             return
         if not uses_deepspeed(trainer):  # whose optimizer holds parameters of its own
             check_optimizers(pl_module, trainer, self._wanted)
-        self._rates.begin(trainer, pl_module)
+        self.rates.begin(trainer, pl_module)
         if not self._changes_data:
             self.plan = plan_of_run(self.stages, trainer)
         self._end_with_plan(trainer)
-        self._parts.warn_of_shared(pl_module)
+        self._parts.warn(pl_module)
         self._follow(trainer, pl_module)
 
     def on_train_batch_start(
@@ -150,7 +165,7 @@ class StagedFreezing(Callback):
         if not self.stages:
             return
         now = self._follow(trainer, pl_module)
-        self._rates.set(trainer, now)
+        self.rates.set(trainer, now)
         pl_module.log("stage", float(now.place + 1), prog_bar=True, batch_size=1)
 
     def on_train_batch_end(
@@ -159,16 +174,19 @@ class StagedFreezing(Callback):
         """Keep the state at the end of a stage."""
         if self.plan is None or not self.save_stages or getattr(trainer, "fast_dev_run", False):
             return
-        ended = self.plan.ends_at(trainer.global_step)
-        if ended is None or ended.name != self.stage_name or trainer.fit_loop._should_accumulate():
+        assert self.stage_name is not None
+        now = self.plan.named(self.stage_name)
+        # Several optimizers count a step each, and may step over the end.
+        if now.length is None or trainer.global_step < now.begin + now.length:
             return
-        assert self.dirpath is not None
-        path = self.dirpath / f"stage-{ended.name}.ckpt"
+        if trainer.fit_loop._should_accumulate():
+            return
+        path = self._folder / f"stage-{now.name}.ckpt"
         trainer.save_checkpoint(path, weights_only=False)
 
     def peak_learning_rate(self, group: Mapping[str, Any]) -> float:
         """Return the highest learning rate that a parameter group has in this stage."""
-        return self._rates.peak(group, self.stage_name)
+        return self.rates.peak(group, self.stage_name)
 
     def next_batches(
         self, trainer: Trainer, batches_per_pass: Callable[[Stage], int]
@@ -208,12 +226,14 @@ class StagedFreezing(Callback):
             self._parts.apply(module, now)  # its engine can train nothing else
         else:
             train_only(module, sorted(self._wanted))
-        with self._rates.splitting(module):
+        with self.rates.splitting(module):
             made = original()
+        self.rates.split_made(made)
+        check_groups(optimizers_in(made), self._saved_groups)
         if uses_deepspeed(module.trainer):
             check_schedulers(module, schedulers_in(made))
             leave_out_frozen(optimizers_in(made))
-        self._rates.remember(optimizers_in(made))
+        self.rates.remember(optimizers_in(made))
         self._parts.apply(module, now)
         return made
 
@@ -244,20 +264,34 @@ class StagedFreezing(Callback):
             f"{until}, {', '.join(stage.trains)} train."
         )
 
+    def _release(self, trainer: Trainer) -> None:
+        if self._module is None:
+            return
+        unwrap_hook(self._module, "configure_optimizers", self._configure_optimizers)
+        self._module = None
+        trainer.accumulate_grad_batches = self._accumulate
+        trainer.fit_loop.epoch_loop.max_steps, reloading = self._outside
+        trainer.reload_dataloaders_every_n_epochs = reloading  # type: ignore[attr-defined]
+
     def _end_with_plan(self, trainer: Trainer) -> None:
         assert self.plan is not None
         limit, total = trainer.max_steps, self.plan.total
         if total is not None and (limit < 0 or limit > total):
             trainer.fit_loop.epoch_loop.max_steps = total
         end = limit if self._changes_data and limit >= 0 else steps_of_run(trainer)
-        if late := [now.name for now in self.plan.positions if now.begin >= end]:
+        if total is not None and end < total:
+            cut = self.plan.at(round(end) - 1).name
             rank_zero_warn(
-                f"StagedFreezing: the run ends after {end:,.0f} steps, before "
-                f"{' and '.join(late)} begins. Raise the trainer's max_steps or max_epochs."
+                f"StagedFreezing: the run ends after {end:,.0f} steps, in stage {cut}, and the "
+                f"stages after {total:,}. Raise the trainer's max_steps or max_epochs."
             )
         if self.only and (length := self.plan.named(self.only).length) is not None:
             end = min(end, self.plan.named(self.only).begin + length)
             trainer.fit_loop.epoch_loop.max_steps = int(end)
+
+
+def _reloading(trainer: Any) -> int:
+    return int(trainer.reload_dataloaders_every_n_epochs)
 
 
 def _check_nothing_else_freezes(trainer: Trainer) -> None:

@@ -157,7 +157,9 @@ class TrainableReport(Callback):
         stages = _stages(trainer)
 
         def peak(group: dict[str, Any]) -> float:
-            return _peak(group, pl_module) if stages is None else stages.peak_learning_rate(group)
+            if stages is None or not stages.rates.active:
+                return _peak(group, pl_module)
+            return stages.peak_learning_rate(group)
 
         rows = trainable_rows(pl_module, groups, peak)
         Console().print(trainable_table(f"what trains{_place(trainer)}", rows))

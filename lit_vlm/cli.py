@@ -119,7 +119,7 @@ class LitVLMCLI(LightningCLI):
         self.folder = Path(settings["default_root_dir"] or self._default_folder())
         settings["default_root_dir"] = str(self.folder)
         staged = self._get(self.config_init, "staged_freezing")
-        if staged is not None and staged.stages and self._has_no_end(settings):
+        if staged is not None and staged.ends_run and self._has_no_end(settings):
             settings["max_epochs"] = -1  # the stages say how long the run is
         if settings["logger"] in (None, True):
             fit = self.subcommand == "fit"

@@ -54,12 +54,15 @@ def train_only(root: nn.Module, trained: Sequence[str], kept: Sequence[str] = ()
     wanted = {id(p) for name, p in named if is_within(name, [*trained, *exempt])}
     kept_ids = {id(p) for name, p in named if is_within(name, kept)}
     kept_ids |= {id(p) for p in _kept_by_adapters(root)}
+    trained_ids = wanted - kept_ids
     for parameter in root.parameters():
-        on = id(parameter) in wanted - kept_ids and parameter.is_floating_point()
+        can = parameter.is_floating_point() or parameter.is_complex()
+        on = can and id(parameter) in trained_ids
         parameter.requires_grad_(on)
         if not on:
             parameter.grad = None
     _set_modes(root, "", trained, kept)
+    root.train()  # a module may keep parts of itself in evaluation mode by a train() of its own
 
 
 def is_frozen(module: nn.Module) -> bool:

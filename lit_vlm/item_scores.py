@@ -40,7 +40,7 @@ class ScoreKeeper(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch's scores."""
-        if not isinstance(outputs, dict) or "scores" not in outputs:
+        if not isinstance(outputs, dict) or outputs.get("scores") is None:
             self._silent = True
             return
         # An item without an id is known by its place in what this rank sees.
@@ -68,7 +68,13 @@ def read_scores(outputs: dict[str, Any]) -> list[tuple[Hashable | None, ItemScor
     Raises:
         ValueError: if they differ in length.
     """
-    scores = [float(score) for score in _listed(outputs["scores"])]
+    scores = _listed(outputs["scores"])
+    if not all(isinstance(score, int | float) for score in scores):
+        kind = type(next(s for s in scores if not isinstance(s, int | float))).__name__
+        raise ValueError(
+            f"validation_step: scores must be one number per item, got a {kind} in them. Return a "
+            f"tensor of one axis, or a list of numbers."
+        )
     weights = _listed(outputs.get("weights", [1.0] * len(scores)))
     names = _listed(outputs.get("index", [None] * len(scores)))
     groups = _listed(outputs.get("groups", [()] * len(scores)))
@@ -79,7 +85,7 @@ def read_scores(outputs: dict[str, Any]) -> list[tuple[Hashable | None, ItemScor
             f"got {lengths} values."
         )
     return [
-        (name, ItemScore(score, float(weight), _labels(group)))
+        (name, ItemScore(float(score), float(weight), _labels(group)))
         for name, score, weight, group in zip(names, scores, weights, groups, strict=True)
     ]
 

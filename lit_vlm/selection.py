@@ -110,6 +110,11 @@ def compare(challenger: Candidate, holder: Candidate, how: Bootstrap) -> Compari
         ValueError: if they were scored on different items, or the items weigh nothing.
     """
     made = (challenger.name, holder.name)
+    wild = [c for c in (challenger, holder) if not math.isfinite(c.score or 0.0)]
+    if wild:
+        winner = challenger if wild == [holder] else holder
+        named = " and ".join(candidate.name for candidate in wild)
+        return Comparison(*made, None, winner.name, f"scores of {named} are not finite")
     if not challenger.items:
         reason = (
             f"no interval, since validation_step returns no scores of items; an unproven "
@@ -117,11 +122,6 @@ def compare(challenger: Candidate, holder: Candidate, how: Bootstrap) -> Compari
         )
         return Comparison(*made, None, holder.name, reason)
     _check_paired(challenger, holder)
-    wild = [c for c in (challenger, holder) if not math.isfinite(c.score or 0.0)]
-    if wild:
-        winner = challenger if wild == [holder] else holder
-        named = " and ".join(candidate.name for candidate in wild)
-        return Comparison(*made, None, winner.name, f"scores of {named} are not finite")
     interval = how.interval(challenger, holder)
     if interval is None:
         reason = (

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
+from torch.optim import Optimizer
 
 from lit_vlm.deepspeed_engine import uses_deepspeed
 from lit_vlm.freezing import trains
@@ -29,6 +31,19 @@ def check_trainer(stages: Mapping[str, Stage], trainer: Trainer, only: str | Non
         )
     if uses_deepspeed(trainer):
         _check_engine(stages, only)
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+        raise ValueError(
+            "StagedFreezing: the stages must say how batches are accumulated, got a "
+            "GradientAccumulationScheduler too. Give stages accumulate_grad_batches."
+        )
+    by_steps = all(stage.epochs is None and stage.share is None for stage in stages.values())
+    if not trainer.lightning_module.automatic_optimization and not by_steps:
+        raise ValueError(
+            f"StagedFreezing: with manual optimization a stage's length must be steps, got epochs "
+            f"or a share for {type(trainer.lightning_module).__name__}. Each optimizer's step "
+            f"counts as one."
+        )
 
 
 def check_data(stages: Mapping[str, Stage], trainer: Trainer, module: LightningModule) -> None:
@@ -46,6 +61,13 @@ def check_data(stages: Mapping[str, Stage], trainer: Trainer, module: LightningM
             raise ValueError(
                 f"StagedFreezing: where stages change the batches, limit_train_batches must be a "
                 f"whole number, got {limit}."
+            )
+        every = trainer.val_check_interval
+        if isinstance(every, int) and trainer.check_val_every_n_epoch is not None:
+            raise ValueError(
+                f"StagedFreezing: where stages change the batches, passes differ in length, so "
+                f"val_check_interval must be a share of one, got {every}. Give a share, such as "
+                f"0.5, or check_val_every_n_epoch: null, which counts batches over passes."
             )
         if stage.share is not None and trainer.max_steps < 0:
             raise ValueError(
@@ -68,6 +90,48 @@ def check_schedulers(module: LightningModule, schedulers: Sequence[Any]) -> None
             f"{type(schedulers[0]).__name__} of {type(module).__name__}. Leave it out, and give "
             f"the stages a schedule."
         )
+
+
+def group_sizes(states: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Return the numbers of parameters in the groups of optimizers' states."""
+    return [[len(group["params"]) for group in state["param_groups"]] for state in states]
+
+
+def check_groups(optimizers: Sequence[Optimizer], saved: list[list[int]]) -> None:
+    """Raise ``ValueError`` if a checkpoint's optimizers have other groups of parameters.
+
+    Args:
+        optimizers: those of this run.
+        saved: sizes of the checkpoint's groups; nothing is checked without any.
+    """
+    now = [[len(group["params"]) for group in made.param_groups] for made in optimizers]
+    if saved and now != saved:
+        raise ValueError(
+            f"StagedFreezing: a run must be resumed with the parameter groups that it was saved "
+            f"with, got groups of {now} parameters for {saved}. The rates in learning_rates may "
+            f"change, but not which parts they tell apart; nor may the layers of pretrained_lr."
+        )
+
+
+def check_named(
+    module: LightningModule, stage: str, trained: Mapping[str, Sequence[str]], kept: Sequence[str]
+) -> None:
+    """Raise ``ValueError`` if a name in ``trains`` has parameters, of which none trains.
+
+    Args:
+        module: the model, prepared for the stage.
+        stage: the stage's name.
+        trained: what each pattern means.
+        kept: names that the stage keeps frozen.
+    """
+    for pattern, names in trained.items():
+        inside = [(n, p) for n, p in module.named_parameters() if is_within(n, names)]
+        meant = [p for n, p in inside if not is_within(n, kept)]
+        if meant and not any(p.requires_grad for p in meant):
+            raise ValueError(
+                f"StagedFreezing: what stage {stage!r} names must train, got {pattern!r}, whose "
+                f"parameters adapters (LoRA) keep frozen. Name the adapters, or leave it out."
+            )
 
 
 def check_trained(module: LightningModule, stage: str) -> None:

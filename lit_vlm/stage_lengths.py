@@ -84,9 +84,13 @@ def _plan(
     stages: Mapping[str, Stage], run: int | float, per_epoch: Callable[[str], int | float]
 ) -> StagePlan:
     lengths: dict[str, int | None] = {}
-    begin = 0
+    begin, shared = 0, 0.0
     for name, stage in stages.items():
         length = _length(name, stage, run, per_epoch)
+        if stage.share is not None:
+            # Rounded together, so that shares of all the run end with it.
+            length = max(1, round((shared + stage.share) * run) - round(shared * run))
+            shared += stage.share
         if length is None and not math.isinf(run):
             length = max(1, round(run) - begin)
         lengths[name] = length
@@ -106,6 +110,4 @@ def _length(
             f"without an end or epochs of data without a length. Give its steps, or the trainer's "
             f"max_steps or max_epochs."
         )
-    if stage.share is not None:
-        return max(1, round(stage.share * run))
     return round(known) * stage.epochs if stage.epochs is not None else None

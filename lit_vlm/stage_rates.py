@@ -1,6 +1,6 @@
 """Learning rates of the stages of a run."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -8,8 +8,9 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lit_vlm.made_optimizers import optimizers_in, schedulers_in
 from lit_vlm.optim import Schedule, schedule_factor
-from lit_vlm.optimizer_groups import refining_groups
+from lit_vlm.optimizer_groups import Refine, refine_made, refining_groups
 from lit_vlm.part_names import find_parts, is_within
 from lit_vlm.stages import Position, Stage
 from lit_vlm.training import TokenWeightedModule
@@ -45,6 +46,13 @@ class StageRates:
         self._options = RateOptions()
         self._active = False
         self._own: dict[Any, float] = {}
+        self._patterns: dict[Any, Sequence[str]] = {}
+        self._refine: Refine | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether the stages set learning rates, and not the module alone."""
+        return self._active
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
         """Find out who sets the learning rates of this run.
@@ -75,25 +83,36 @@ class StageRates:
         def refine(
             parameter: Tensor, group: Mapping[str, Any], defaults: Mapping[str, Any]
         ) -> dict[str, Any]:
+            if _PATTERNS in group:
+                return {}  # an optimizer around another hands its own groups on
             patterns = by_parameter.get(id(parameter), [])
             part = names.get(id(parameter), "others").partition(".")[0]
             name = ".".join([group.get("name", part), *patterns])
             return {"part": group.get("part", part), "name": name, _PATTERNS: patterns}
 
         # Without such rates, the groups are the module's own.
-        with refining_groups(refine) if by_parameter else nullcontext():
+        self._refine = refine if by_parameter else None
+        with nullcontext() if self._refine is None else refining_groups(self._refine):
             yield
+
+    def split_made(self, made: Any) -> None:
+        """Split the groups of optimizers that ``configure_optimizers`` had made before, too."""
+        if self._refine is None:
+            return
+        for optimizer in optimizers_in(made):
+            if any(_PATTERNS not in group for group in optimizer.param_groups):
+                own = [s for s in schedulers_in(made) if s.optimizer is optimizer]
+                refine_made(optimizer, own, self._refine)
 
     def remember(self, optimizers: Iterable[Optimizer]) -> None:
         """Keep the learning rates that new optimizers were made with, before a schedule is set."""
-        self._own = {
-            key: float(group.get("unscaled_lr", group["lr"]))
-            for optimizer in optimizers
-            for group in optimizer.param_groups
-            # DeepSpeed puts parameters of its own into a group, or none, but keeps its name.
-            for key in (group.get("name"), *map(id, group["params"]))
-            if key is not None
-        }
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                # Not asked of the groups later: those of a checkpoint take their place on resume.
+                # DeepSpeed puts parameters of its own into a group, or none, but keeps its name.
+                for key in (group.get("name"), *map(id, group["params"])):
+                    self._own[key] = float(group.get("unscaled_lr", group["lr"]))
+                    self._patterns[key] = group.get(_PATTERNS, ())
 
     def set(self, trainer: Trainer, now: Position) -> None:
         """Set the learning rate of every group for the step to come."""
@@ -112,12 +131,13 @@ class StageRates:
         """
         if not self._active or stage is None:
             return float(group["lr"])
-        for pattern, rate in reversed(self.stages[stage].learning_rates.items()):
-            if pattern in group.get(_PATTERNS, ()):
-                return rate
         own = group["lr"]
+        patterns: Sequence[str] = ()
         for key in (group.get("name"), *map(id, group["params"][:1])):
-            own = self._own.get(key, own)
+            own, patterns = self._own.get(key, own), self._patterns.get(key, patterns)
+        for pattern, rate in reversed(self.stages[stage].learning_rates.items()):
+            if pattern in patterns:
+                return rate
         return (self.stages[stage].learning_rate or own) * float(group.get("lr_multiplier", 1.0))
 
     def _factor(self, now: Position, step: int) -> float:

@@ -56,6 +56,11 @@ class Stage:
     image_size: int | None = None
 
     def __post_init__(self) -> None:
+        for key in ("trains", "keeps_frozen", "data"):
+            if isinstance(getattr(self, key), str):
+                raise ValueError(
+                    f"Stage: {key} must be a list of names, got {getattr(self, key)!r} alone."
+                )
         if not self.trains:
             raise ValueError("Stage: trains must name what trains in the stage, got nothing.")
         lengths = [key for key in _LENGTHS if getattr(self, key) is not None]

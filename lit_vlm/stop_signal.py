@@ -24,12 +24,16 @@ class StopSignal:
         connector._sigterm_notifier_fn = self._note
 
     def agree(self, trainer: Trainer) -> None:
-        """Stop behind this batch, on all ranks, if one of them was told to; ranks meet here."""
+        """Stop behind this batch's optimizer step, on all ranks, if one was told to.
+
+        Ranks meet here at every batch.
+        """
         if trainer.world_size == 1 and not self._told:
             return
         told = torch.tensor(float(self._told), device=trainer.strategy.root_device)
         told = trainer.strategy.reduce(told, reduce_op="max")
-        if told.item():
+        # Not in the midst of accumulated batches, whose gradients no checkpoint holds.
+        if told.item() and not trainer.fit_loop._should_accumulate():
             trainer._signal_connector.received_sigterm = True
 
     def _note(self, signum: Any, frame: Any) -> None:

@@ -84,3 +84,9 @@ def test_batches_follow_from_the_step_where_each_stage_has_its_own() -> None:
         (3, 0, 6),  # the stage ends with this pass's second step
         (3, 3, 6),
     ]
+
+
+def test_shares_of_the_whole_run_end_with_it() -> None:
+    for shares, run in (((0.33, 0.33, 0.34), 50), ((0.5, 0.5), 5), ((0.1,) * 10, 7)):
+        stages = {str(place): stage(share=share) for place, share in enumerate(shares)}
+        assert plan_of_run(stages, trainer(max_steps=run)).total == max(run, len(shares))

@@ -65,7 +65,7 @@ def test_warns_of_a_tensor_that_moves_where_nothing_trains() -> None:
     model = Model()
     model.voice.weight = model.eye.weight
     with pytest.warns(UserWarning, match="voice.weight moves in stage 'one' .* as eye.weight"):
-        parts(one={"trains": ["eye"]}).warn_of_shared(model)
+        parts(one={"trains": ["eye"]}).warn(model)
 
 
 def test_a_stage_in_which_nothing_trains_is_refused() -> None:

@@ -20,14 +20,27 @@ def staged_batches(trainer: Any, batches_per_pass: Callable[[Stage], int]) -> St
     if batches is None:
         return None
     loop = trainer.fit_loop
-    if not loop.restarting or loop._combined_loader is not None:
+    if not loop.restarting:
+        return batches
+    if loop._combined_loader is not None:
+        _close_pass(loop.epoch_loop, batches)
         return batches
     # The first loader of a run that is resumed: Lightning counts the batches of its pass.
-    done = loop.epoch_loop.batch_progress.current.ready
+    done = loop.epoch_loop.batch_progress.current.processed
     if not done:
         return batches
     # Where a pass had just ended, Lightning first closes it, with a loader that is used up.
     return batches._replace(begin=done, end=batches.end if batches.begin else done)
+
+
+def _close_pass(loop: Any, batches: StageBatches) -> None:
+    # A checkpoint of a pass's last batch: Lightning would compare its count with the next pass,
+    # which may be longer, and take the finished pass for one that is to go on.
+    if loop.restarting and loop.restarted_on_train_batch_end and batches.begin == 0:
+        loop._batches_that_stepped += 1
+        loop.batch_progress.increment_completed()
+        loop.reset_restart_stage()
+        loop.restarting = False
 
 
 def places_of(names: Sequence[str], known: Sequence[str]) -> list[int]:

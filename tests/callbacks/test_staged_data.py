@@ -195,6 +195,7 @@ def test_a_run_resumes_at_its_stages_image_size(
         ({"data": ["caption"]}, {}, r"names of train \(captions, instructions\), got 'caption'"),
         ({"share": 0.5, "batch_size": 2}, {"max_steps": -1}, "a share must be one of the"),
         ({"batch_size": 2}, {"limit_train_batches": 0.5}, "must be a whole number, got 0.5"),
+        ({"batch_size": 2}, {"val_check_interval": 2}, "must be a share of one, got 2"),
     ],
 )
 def test_says_which_batches_cannot_be_had(
@@ -229,3 +230,67 @@ def test_says_that_other_data_modules_and_models_cannot_change_batches(
         ValueError, match="TimmEncoder: the size of the images must stay 16, got 32"
     ):
         fit(quiet_trainer, tiny_model(), make_data(), Reader(), stages=stages)
+
+
+LONGER = {
+    "short": Stage(trains=["connector"], data=["captions"], batch_size=2, steps=2),
+    "long": Stage(trains=["connector", "encoder"], batch_size=2, steps=7),
+}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+@pytest.mark.parametrize("stopped_at", [1, 2, 3, 5])
+def test_a_run_resumes_before_longer_passes_too(
+    tiny_model: MakeModel,
+    make_data: Any,
+    quiet_trainer: MakeTrainer,
+    tmp_path: Path,
+    stopped_at: int,
+    accumulate: int,
+) -> None:
+    """The pass that a checkpoint ends is shorter than the one that follows."""
+    options: dict[str, Any] = {"accumulate_grad_batches": accumulate, "limit_val_batches": 1}
+    whole = Reader(stopped_at, tmp_path / "stopped.ckpt")
+    model = tiny_model()
+    data = make_data(val=0.25)
+    fit(quiet_trainer, model, data, whole, stages=LONGER, **options)
+    rest = Reader()
+    other = tiny_model()
+    saved = tmp_path / "stopped.ckpt"
+    fit(quiet_trainer, other, make_data(val=0.25), rest, saved, LONGER, **options)
+    assert rest.rows == whole.rows[-len(rest.rows) :]
+    assert rest.rows[-1][0] == 9
+    assert (
+        rest.validated
+        == [(step, size) for step, size in whole.validated if step >= stopped_at][
+            -len(rest.validated) :
+        ]
+    )
+    ended = model.state_dict()
+    assert all(torch.equal(value, ended[name]) for name, value in other.state_dict().items())
+
+
+def test_an_error_in_a_pass_resumes_at_the_batch_that_failed(
+    tiny_model: MakeModel, make_data: Any, quiet_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    class Fails(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *unused: Any) -> None:
+            if trainer.global_step == 5:
+                raise RuntimeError("stop")
+
+        def on_exception(self, trainer: Trainer, *unused: Any) -> None:
+            trainer.save_checkpoint(saved)
+
+    whole = Reader()
+    model = tiny_model()
+    saved = tmp_path / "failed.ckpt"
+    fit(quiet_trainer, model, make_data(), whole, stages=LONGER)
+    trainer = quiet_trainer(StagedFreezing(LONGER), RNGState(), Fails())
+    with pytest.raises(RuntimeError, match="stop"):
+        trainer.fit(tiny_model(), make_data())
+    rest = Reader()
+    other = tiny_model()
+    fit(quiet_trainer, other, make_data(), rest, saved, LONGER)
+    assert rest.rows == whole.rows[5:]
+    ended = model.state_dict()
+    assert all(torch.equal(value, ended[name]) for name, value in other.state_dict().items())

@@ -266,7 +266,7 @@ def test_says_when_the_run_ends_before_a_stage_begins(
     plain_project: ModuleType, quiet_trainer: MakeTrainer
 ) -> None:
     trainer = quiet_trainer(StagedFreezing(TWO), max_steps=2)
-    with pytest.warns(UserWarning, match="ends after 2 steps, before tune begins"):
+    with pytest.warns(UserWarning, match="ends after 2 steps, in stage align, and"):
         trainer.fit(plain_project.PlainClassifier(), plain_project.PlainData())
 
 
@@ -368,3 +368,113 @@ def test_layers_that_configure_model_makes_are_found(
     trainer = quiet_trainer(StagedFreezing({"one": Stage(trains=["early"], steps=2)}))
     with pytest.raises(ValueError, match=r"must name modules of Late \(.*late and what is inside"):
         trainer.fit(Late(), plain_project.PlainData())
+
+
+def test_rates_that_a_plan_gains_on_resume_are_obeyed(
+    tiny_model: Any, color_questions: Any, quiet_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    from lit_vlm.data import ConversationDataModule, JSONConversations
+
+    data = ConversationDataModule(JSONConversations(color_questions([True] * 8)), batch_size=2)
+    options: dict[str, Any] = {"learning_rate": 0.02, "schedule": "constant", "warmup": 0}
+    before = Stage(trains=["encoder", "connector"], steps=2)
+    run(quiet_trainer, tiny_model(**options), data, {"one": before})
+    saved = tmp_path / "checkpoints" / "stage-one.ckpt"
+    after = Stage(trains=["encoder", "connector"], steps=4, learning_rates={"encoder": 0.001})
+    watcher = Watcher()
+    trainer = quiet_trainer(StagedFreezing({"one": after}), watcher)
+    trainer.fit(tiny_model(**options), data, ckpt_path=saved)
+    groups = trainer.optimizers[0].param_groups
+    rates = {group["part"]: rate for group, rate in zip(groups, watcher.rates[-1], strict=True)}
+    assert (rates["encoder"], rates["connector"]) == (0.001, 0.02)
+
+
+def test_groups_that_a_checkpoint_does_not_have_are_refused(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    data = plain_project.PlainData(rows=4)
+    run(quiet_trainer, plain_project.PlainClassifier(), data, TWO)
+    saved = tmp_path / "checkpoints" / "stage-align.ckpt"
+    apart = Stage(trains=["neck", "head"], steps=9, learning_rates={"head": 0.1})
+    with pytest.raises(
+        ValueError, match="resumed with the parameter groups that it was saved with"
+    ):
+        run(quiet_trainer, plain_project.PlainClassifier(), data, {"align": apart}, saved)
+
+
+def test_an_optimizer_that_was_made_before_has_the_stages_rates_too(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    class Early(plain_project.PlainClassifier):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.made = torch.optim.SGD(self.parameters(), lr=0.01)
+
+        def configure_optimizers(self) -> Any:
+            return self.made
+
+    watcher = Watcher()
+    stages = {"one": Stage(trains=["head", "neck"], steps=1, learning_rates={"head": 0.5})}
+    trainer = quiet_trainer(StagedFreezing(stages), watcher)
+    trainer.fit(Early(), plain_project.PlainData())
+    assert rates_by_part(watcher, trainer)[0]["head.head"] == 0.5
+
+
+def test_after_an_error_or_the_end_module_and_trainer_are_as_before(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    class Fails(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *unused: Any) -> None:
+            if trainer.global_step == 2:
+                raise RuntimeError("stop")
+
+    module = plain_project.PlainClassifier()
+    trainer = quiet_trainer(StagedFreezing(TWO), Fails())
+    with pytest.raises(RuntimeError, match="stop"):
+        trainer.fit(module, plain_project.PlainData())
+    assert "configure_optimizers" not in module.__dict__
+    assert trainer.max_steps == -1
+    trainer = quiet_trainer(StagedFreezing(TWO))
+    trainer.fit(module, plain_project.PlainData())
+    assert (trainer.global_step, trainer.max_steps) == (7, -1)
+
+
+def test_warns_of_parameters_that_the_model_itself_keeps_frozen(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    module = plain_project.PlainClassifier()
+    module.head.bias.requires_grad_(False)
+    stages = {"one": Stage(trains=["head"], steps=1)}
+    with pytest.warns(UserWarning, match="'one' trains 1 parameters .* the first .* head.bias"):
+        quiet_trainer(StagedFreezing(stages)).fit(module, plain_project.PlainData())
+
+
+def test_a_train_method_of_the_modules_own_has_the_last_word(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    class Still(plain_project.PlainClassifier):  # type: ignore[name-defined, misc]
+        def train(self, mode: bool = True) -> Any:
+            super().train(mode)
+            self.body[1].eval()
+            return self
+
+    module = Still()
+    before = module.body[1].running_mean.clone()
+    stages = {"one": Stage(trains=["head"], steps=1), "two": Stage(trains=["*"], steps=2)}
+    quiet_trainer(StagedFreezing(stages)).fit(module, plain_project.PlainData())
+    assert torch.equal(module.body[1].running_mean, before)
+
+
+def test_refuses_what_counts_steps_or_batches_otherwise(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+
+    other = quiet_trainer(StagedFreezing(TWO), GradientAccumulationScheduler({0: 2}))
+    with pytest.raises(ValueError, match="got a GradientAccumulationScheduler too"):
+        other.fit(plain_project.PlainClassifier(), plain_project.PlainData())
+    module = plain_project.PlainClassifier()
+    module.automatic_optimization = False
+    stages = {"one": Stage(trains=["head"], epochs=1)}
+    with pytest.raises(ValueError, match="with manual optimization a stage's length must be steps"):
+        quiet_trainer(StagedFreezing(stages)).fit(module, plain_project.PlainData())
