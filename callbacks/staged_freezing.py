@@ -154,6 +154,8 @@ class StagedFreezing(Callback):
         self.rates.begin(trainer, pl_module)
         if not self._changes_data:
             self.plan = plan_of_run(self.stages, trainer)
+        assert self.plan is not None
+        self.rates.check(self.plan)
         self._end_with_plan(trainer)
         self._parts.warn(pl_module)
         self._follow(trainer, pl_module)

@@ -17,19 +17,20 @@ _ROOT = "trainer.default_root_dir"
 _DEFAULT_ROOT = "runs"
 
 
-def locate_checkpoint(asked: str, words: Sequence[str]) -> str:
+def locate_checkpoint(asked: str, words: Sequence[str], to_go_on: bool = False) -> str:
     """Return the path of a checkpoint that is asked for by name, or by its run folder.
 
     Args:
         asked: what ``--ckpt_path`` says; another path is returned as it is.
         words: the command line, whose configs are paths.
+        to_go_on: whether training goes on from it: of a run folder, from its last.
 
     Raises:
         ConfigError: if it is a name, and no run is named.
         FileNotFoundError: if the run has no such checkpoint.
     """
     if (Path(asked) / CHECKPOINTS).is_dir() and not is_name(asked):
-        path = str(pick_checkpoint(Path(asked)))
+        path = str(pick_checkpoint(Path(asked), to_go_on))
         rank_zero_info(f"--ckpt_path {asked}: {path} is used")
         return path
     if not is_name(asked):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import set_parsing_settings
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -134,6 +134,20 @@ class LitVLMCLI(LightningCLI):
             writer = FeatureWriter(output) if self._looks_only else AnswerReport(output)
             trainer.callbacks.insert(0, writer)
         return trainer
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        # What the user lists stands for the one that is there anyway.
+        listed = config["callbacks"] or []
+        kinds = {type(callback) for callback in (listed if isinstance(listed, list) else [listed])}
+        for callback in callbacks:
+            said = getattr(callback, "stages", None) or getattr(callback, "parts", None)
+            if type(callback) in kinds and said:
+                raise ConfigError(
+                    f"{type(callback).__name__} must be configured once, got it in "
+                    f"trainer.callbacks and in a group of its own. Leave one out."
+                )
+        others = [callback for callback in callbacks if type(callback) not in kinds]
+        return super()._instantiate_trainer(config, others)
 
     def before_fit(self) -> None:
         """Prepare the run folder, or find the checkpoint to resume from."""

@@ -38,7 +38,7 @@ def prepare_words(command: str, words: list[str]) -> list[str]:
     if "-h" in words or "--help" in words:
         return words
     configured = _resolve_configs(words)
-    _resolve_run_folders(words)
+    _resolve_run_folders(command, words)
     file = _take_path(command, words)
     if file is not None and not file.endswith(_CONVERSATIONS):
         # Behind the configs, which it replaces, and before the options that change it.
@@ -79,11 +79,11 @@ def _resolve_configs(words: list[str]) -> set[str]:
     return keys
 
 
-def _resolve_run_folders(words: list[str]) -> None:
+def _resolve_run_folders(command: str, words: list[str]) -> None:
     """Replace run folders by the checkpoints to use of them."""
     for place, word in enumerate(words[:-1], start=1):
         if word == "--ckpt_path" and Path(words[place]).is_dir():
-            words[place] = locate_checkpoint(words[place], words)
+            words[place] = locate_checkpoint(words[place], words, to_go_on=command == "fit")
 
 
 def _take_path(command: str, words: list[str]) -> str | None:

@@ -40,13 +40,25 @@ def find_parts(root: nn.Module, patterns: Iterable[str], asked_by: str) -> list[
         matches = _matches(pattern, names)
         if not matches:
             children = ", ".join(name for name, _ in root.named_children())
-            hint = nearest(pattern, names, list_all=False)
+            hint = nearest(pattern, names, list_all=False) + _stacks(names, pattern)
             raise ValueError(
                 f"{asked_by} must name modules of {type(root).__name__} ({children} and what is "
                 f"inside them), got {pattern!r}.{hint}"
             )
         found.update(matches)
     return [name for name in names if name in found and not _inside_another(name, found)]
+
+
+def _stacks(names: Sequence[str], pattern: str) -> str:
+    # Blocks are called layers, blocks or h: what there is helps more than a word that is like it.
+    top = pattern.partition(".")[0]
+    numbers: dict[str, list[int]] = {}
+    for name in names:
+        owner, _, last = name.rpartition(".")
+        if last.isdigit() and name.startswith(f"{top}."):
+            numbers.setdefault(owner, []).append(int(last))
+    found = [f"{name}.0-{max(places)}" for name, places in numbers.items() if len(places) > 1]
+    return f" Numbered there: {', '.join(found[:4])}." if found and "." in pattern else ""
 
 
 def is_within(name: str, parts: Iterable[str]) -> bool:

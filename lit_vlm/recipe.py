@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from lit_vlm.errors import nearest
 from lit_vlm.optim import Schedule
 from lit_vlm.part_rates import PartLR
 from lit_vlm.pattern_cover import any_covers, covers
 from lit_vlm.recipe_lengths import Length, counted, stage_lengths
+from lit_vlm.stage_lengths import check_lengths
 from lit_vlm.stages import Stage
 
 
@@ -76,8 +78,22 @@ class RecipeSource:
 
 
 def make_recipe(source: RecipeSource) -> Recipe:
-    """Return the recipe, without any model."""
+    """Return the recipe, without any model.
+
+    Raises:
+        ValueError: if a stage has no length, or a name is almost that of a part.
+    """
+    check_lengths(source.stages)
     rows = _rows(source)
+    for row in rows:
+        top = row.partition(".")[0]
+        # It may be a parameter of the model's own, unless a part is called almost like it.
+        hint = nearest(top, source.parts, list_all=False)
+        if top not in source.parts and hint:
+            raise ValueError(
+                f"StagedFreezing: what is named must be a part of the model "
+                f"({', '.join(source.parts)}) or inside one, got {row!r}.{hint}"
+            )
     lengths = stage_lengths(source.stages.values(), source.max_steps, source.max_epochs)
     columns = [
         Column(

@@ -110,13 +110,18 @@ def is_name(asked: str) -> bool:
     return asked in _ORDER or not (Path(asked).suffix or Path(asked).exists() or "/" in asked)
 
 
-def pick_checkpoint(folder: Path) -> Path:
+def pick_checkpoint(folder: Path, to_go_on: bool = False) -> Path:
     """Return a run's selected checkpoint, else its best, else its last.
+
+    Args:
+        folder: the run folder.
+        to_go_on: return the last instead, where training goes on.
 
     Raises:
         FileNotFoundError: if it has none of them.
     """
-    files = [folder / CHECKPOINTS / f"{name}.ckpt" for name in _ORDER]
+    names = ("last",) if to_go_on else _ORDER
+    files = [folder / CHECKPOINTS / f"{name}.ckpt" for name in names]
     found = next((file for file in files if _is_checkpoint(file)), None)
     if found is None:
         raise FileNotFoundError(
@@ -129,7 +134,9 @@ def pick_checkpoint(folder: Path) -> Path:
 def _missing(asked: str, folder: Path) -> str:
     place = folder / CHECKPOINTS
     path = place / f"{asked}.ckpt" if is_name(asked) else Path(asked)
-    there = ", ".join(sorted(file.stem for file in place.glob("*.ckpt"))) or "no checkpoints"
+    stems = sorted(file.stem for file in place.glob("*.ckpt"))
+    # Weights that were kept for an average alone are no checkpoints.
+    there = ", ".join(name for name in stems if not name.startswith("recent-")) or "no checkpoints"
     message = (
         f"--ckpt_path must be a checkpoint, a run folder, or a name such as last of the run in "
         f"{folder}, got {asked!r}: there is no {path}. That run has: {there}."

@@ -12,7 +12,7 @@ from lit_vlm.made_optimizers import optimizers_in, schedulers_in
 from lit_vlm.optim import Schedule, schedule_factor
 from lit_vlm.optimizer_groups import Refine, refine_made, refining_groups
 from lit_vlm.part_names import find_parts, is_within
-from lit_vlm.stages import Position, Stage
+from lit_vlm.stages import Position, Stage, StagePlan
 from lit_vlm.training import TokenWeightedModule
 
 _PATTERNS = "stage_patterns"  # of a group: which patterns of the stages' learning_rates mean it
@@ -69,6 +69,11 @@ class StageRates:
         self._active = wanted or isinstance(module, TokenWeightedModule)
         if isinstance(module, TokenWeightedModule):
             self._options = RateOptions(module.warmup, module.schedule, module.min_learning_rate)
+
+    def check(self, plan: StagePlan) -> None:
+        """Raise ``ValueError`` if a schedule must know an end that its stage does not have."""
+        for position in plan.positions if self._active else []:
+            self._factor(position, position.begin)
 
     @contextmanager
     def splitting(self, module: nn.Module) -> Iterator[None]:

@@ -177,7 +177,8 @@ def test_names_of_checkpoints_need_the_config_of_the_run(name: str) -> None:
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_a_run_folder_becomes_the_checkpoint_to_use(finished_run: Path, command: str) -> None:
     words = prepare_words(command, ["--model", "my.Model", f"--ckpt_path={finished_run}"])
-    assert words[-2:] == ["--ckpt_path", str(finished_run / "checkpoints/best.ckpt")]
+    name = "last" if command == "fit" else "best"
+    assert words[-2:] == ["--ckpt_path", str(finished_run / f"checkpoints/{name}.ckpt")]
 
 
 def test_a_name_and_a_run_folder_supply_model_and_data(finished_run: Path) -> None:

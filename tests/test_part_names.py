@@ -70,3 +70,8 @@ def test_a_name_is_within_itself_and_its_owners_but_not_within_a_like_one() -> N
     assert is_within("a", ["a"])
     assert not is_within("ab", ["a"])
     assert not is_within("a", ["a.b"])
+
+
+def test_says_how_blocks_are_called_where_they_are_not_found() -> None:
+    with pytest.raises(ValueError, match=r"Numbered there: encoder\.network\.blocks\.0-11\."):
+        find_parts(Model(), ["encoder.layers.3-"], "Test: parts")

@@ -99,3 +99,12 @@ def test_says_what_a_stage_changes_about_batches() -> None:
     )
     [column] = recipe({"a": stage}).columns
     assert column.extras == ["448 px", "batches of 8", "2 batches a step", "data: a, b"]
+
+
+def test_what_a_run_would_refuse_is_refused_here_too() -> None:
+    stages = {"one": Stage(trains=["encodr"])}
+    with pytest.raises(ValueError, match=r"got 'encodr'\. Did you mean: encoder\?"):
+        recipe(stages)
+    stages = {"one": Stage(trains=["encoder"]), "two": Stage(trains=["encoder"], steps=2)}
+    with pytest.raises(ValueError, match="must have a length, got none for 'one'"):
+        recipe(stages)

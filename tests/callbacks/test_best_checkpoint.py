@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -54,3 +54,70 @@ def test_keeps_one_file_with_the_best_figure(
     content = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert content["epoch"] == best_epoch
     assert Path(best.best_model_path) == tmp_path / "checkpoints" / "best.ckpt"
+
+
+class SaveBeforeValidation(Callback):
+    """Write a checkpoint at a pass's last step, as last and stage checkpoints are."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: Trainer, *unused: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "stopped.ckpt")
+
+
+def fit(folder: Path, scores: list[float], *callbacks: Callback, resume: Any = None) -> Any:
+    best = BestCheckpoint()
+    rows: Any = torch.ones(1, 1)
+    loader: DataLoader[Tensor] = DataLoader(rows)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=len(scores),
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        default_root_dir=str(folder),
+        callbacks=[best, *callbacks],
+    )
+    trainer.fit(ScriptedScores(scores), loader, loader, ckpt_path=resume)
+    return best
+
+
+def best_in(folder: Path) -> int:
+    return int(torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["global_step"])
+
+
+def test_a_resumed_run_knows_the_score_of_the_step_it_resumes_at(tmp_path: Path) -> None:
+    scores = [0.1, 0.5, 0.3, 0.4]
+    fit(tmp_path, scores, SaveBeforeValidation(1))
+    assert best_in(tmp_path) == 2
+    best = fit(tmp_path, scores, resume=tmp_path / "stopped.ckpt")
+    assert best_in(tmp_path) == 2  # 0.3 and 0.4 would have been better than 0.1
+    assert float(best.best_model_score) == 0.5
+
+
+def test_a_best_state_from_beyond_the_step_that_a_run_resumes_at_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    fit(tmp_path, [0.1, 0.2, 0.9, 0.4], SaveBeforeValidation(1))
+    assert best_in(tmp_path) == 3
+    best = fit(tmp_path, [0.1, 0.2, 0.3, 0.35], resume=tmp_path / "stopped.ckpt")
+    assert best_in(tmp_path) == 4
+    assert float(best.best_model_score) == pytest.approx(0.35)
+    # Without a validation of its own, a run has no best state.
+    fit(tmp_path, [0.1, 0.2, 0.9, 0.4], SaveBeforeValidation(1))
+    rows: Any = torch.ones(1, 1)
+    best = BestCheckpoint()
+    options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "max_epochs": 3}
+    options |= {"enable_model_summary": False, "limit_val_batches": 0, "log_every_n_steps": 1}
+    trainer = Trainer(
+        accelerator="cpu", default_root_dir=str(tmp_path), callbacks=[best], **options
+    )
+    stopped = tmp_path / "stopped.ckpt"
+    loader: DataLoader[Tensor] = DataLoader(rows)
+    trainer.fit(ScriptedScores([0.0] * 3), loader, loader, ckpt_path=stopped)
+    assert best.best_model_path == ""
+    assert not (tmp_path / "checkpoints" / "best.ckpt").exists()

@@ -76,3 +76,32 @@ def test_a_typo_in_a_stage_is_named(
     assert code == 1
     assert "StagedFreezing: stages.align.trains must name modules of PlainClassifier" in err
     assert "Did you mean: neck" in err
+
+
+def test_a_callback_that_is_listed_stands_for_the_one_that_is_there_anyway(
+    plain_project: ModuleType, cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    config = tmp_path / "plain.yaml"
+    listed = "  callbacks:\n    - class_path: LastCheckpoint\n"
+    listed += "      init_args: {every_n_train_steps: 3}\n"
+    listed += "    - class_path: BestCheckpoint\n      init_args: {monitor: val/accuracy}\n"
+    config.write_text(CONFIG.format(folder=tmp_path).replace("  callbacks:\n", listed))
+    code, _, err = cli("fit", "--config", config, "--staged_freezing.stages.a.trains=[head]")
+    assert code == 2
+    assert "StagedFreezing must be configured once" in err
+    code, _, err = cli("fit", "--config", config)
+    assert code == 0, err
+    names = {path.stem for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert names == {"best", "last", "stage-align", "stage-tune"}
+
+
+def test_a_schedule_without_an_end_is_refused_before_training(
+    plain_project: ModuleType, cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    config = tmp_path / "plain.yaml"
+    text = CONFIG.format(folder=tmp_path).replace("epochs: 2,", "schedule: cosine,")
+    config.write_text(text)
+    code, _, err = cli("fit", "--config", config)
+    assert code == 1
+    assert "'cosine' must know where stage 'tune' ends" in err
+    assert not (tmp_path / "run" / "checkpoints").exists()
