@@ -453,7 +453,7 @@ def test_a_checkpoint_of_pretrained_weights_needs_no_files(
         made = again
 
 
-@pytest.mark.parametrize("kind", ["bloom", "gptj", "mamba", "falcon", "gemma2", "lfm2"])
+@pytest.mark.parametrize("kind", ["bloom", "mamba", "falcon", "gemma2", "lfm2"])
 @pytest.mark.parametrize("attention", ["multimodal_causal", "prefix"])
 def test_refuses_our_attention_where_a_family_would_compute_something_else(
     kind: str, attention: str
@@ -464,9 +464,7 @@ def test_refuses_our_attention_where_a_family_would_compute_something_else(
         "hidden_size": 32,
         "num_hidden_layers": 2,
     }
-    if kind == "gptj":
-        config |= {"n_embd": 32, "n_layer": 1, "n_head": 2, "rotary_dim": 8}
-    elif kind != "mamba":
+    if kind != "mamba":
         config |= {"num_attention_heads": 2}
     if kind == "lfm2":
         config |= {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}
