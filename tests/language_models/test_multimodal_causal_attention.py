@@ -1,6 +1,6 @@
-from typing import inspect
+import inspect
+from typing import Any
 
-import Any
 import pytest
 import torch
 from torch import Tensor, nn
