@@ -59,3 +59,8 @@ def test_refuses_scores_of_some_batches_only() -> None:
 def test_refuses_lists_of_different_lengths() -> None:
     with pytest.raises(ValueError, match=r"one value per item, got \[2, 2, 1, 2\] values"):
         read_scores({"scores": [1.0, 0.0], "index": [3]})
+
+
+def test_refuses_scores_that_are_not_one_number_per_item() -> None:
+    with pytest.raises(ValueError, match="one number per item, got a list in them"):
+        read_scores({"scores": torch.ones(3, 2)})

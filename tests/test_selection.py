@@ -82,3 +82,10 @@ def test_reads_what_a_checkpoint_says_of_itself(tmp_path: Path) -> None:
     )
     (tmp_path / "folder.ckpt").mkdir()
     assert read_candidate("last", tmp_path / "folder.ckpt", tmp_path).step is None
+
+
+def test_a_figure_that_is_not_finite_loses_without_items_too() -> None:
+    last = Candidate("last", "last.ckpt", 2, 0, figure=float("nan"))
+    best = Candidate("best", "best.ckpt", 1, 0, figure=0.3)
+    assert compare(best, last, HOW).winner == "best"
+    assert compare(last, best, HOW).winner == "best"

@@ -478,3 +478,47 @@ def test_refuses_what_counts_steps_or_batches_otherwise(
     stages = {"one": Stage(trains=["head"], epochs=1)}
     with pytest.raises(ValueError, match="with manual optimization a stage's length must be steps"):
         quiet_trainer(StagedFreezing(stages)).fit(module, plain_project.PlainData())
+
+
+def test_an_optimizer_around_another_multiplies_once(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    from lit_vlm.callbacks import PartLR, PretrainedLR
+
+    class Around(torch.optim.Optimizer):
+        """Hand its groups on, as sharpness-aware minimisation (SAM) does."""
+
+        def __init__(self, weights: Any) -> None:
+            super().__init__(weights, {"lr": 0.1})
+            self.inner = torch.optim.SGD(self.param_groups, lr=0.1)
+            self.param_groups = self.inner.param_groups
+
+        def step(self, closure: Any = None) -> Any:
+            return self.inner.step(closure)
+
+    class Sharp(plain_project.PlainClassifier):  # type: ignore[name-defined, misc]
+        def configure_optimizers(self) -> Any:
+            return Around(self.parameters())
+
+    watcher = Watcher()
+    stages = {"one": Stage(trains=["*"], steps=1, learning_rates={"head": 0.5})}
+    callbacks = (StagedFreezing(stages), PretrainedLR({"body": PartLR(multiplier=0.1)}), watcher)
+    trainer = quiet_trainer(*callbacks)
+    trainer.fit(Sharp(), plain_project.PlainData())
+    rates = rates_by_part(watcher, trainer)[0]
+    assert {rate for name, rate in rates.items() if "body" in name} == {0.1 * 0.1}
+    assert {rate for name, rate in rates.items() if "head" in name} == {0.5}
+    assert {rate for name, rate in rates.items() if "neck" in name} == {0.1}
+
+
+def test_complex_parameters_thaw_like_others(
+    plain_project: ModuleType, quiet_trainer: MakeTrainer
+) -> None:
+    from lit_vlm.freezing import train_only
+
+    module = plain_project.PlainClassifier()
+    module.turn = torch.nn.Parameter(torch.ones(2, dtype=torch.cfloat))
+    train_only(module, ["head"])
+    assert not module.turn.requires_grad
+    train_only(module, ["turn"])
+    assert module.turn.requires_grad
