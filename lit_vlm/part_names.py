@@ -85,10 +85,15 @@ def _matches(pattern: str, names: Sequence[str]) -> list[str]:
     return [name for name, parts in loose if len(parts) == shallowest]
 
 
+def number_range(piece: str) -> tuple[float, float] | None:
+    """Return the first and the last number of a range such as ``20-`` or ``0-3``; else None."""
+    found = _RANGE.fullmatch(piece)
+    return None if found is None else (float(found[1]), float(found[2] or "inf"))
+
+
 def _fits(part: str, piece: str) -> bool:
-    if part.isdigit() and (bounds := _RANGE.fullmatch(piece)):
-        first, last = bounds.groups()
-        return int(first) <= int(part) and (not last or int(part) <= int(last))
+    if part.isdigit() and (bounds := number_range(piece)):
+        return bounds[0] <= int(part) <= bounds[1]
     return fnmatch.fnmatchcase(part, piece)
 
 

@@ -1,10 +1,9 @@
 """What patterns of part names mean to each other, where no model is there to ask."""
 
 import fnmatch
-import re
 from collections.abc import Iterable
 
-_RANGE = re.compile(r"(\d+)-(\d*)")
+from lit_vlm.part_names import number_range
 
 
 def covers(pattern: str, other: str) -> bool:
@@ -35,10 +34,4 @@ def _piece_covers(piece: str, other: str) -> bool:
 
 
 def _bounds(piece: str) -> tuple[float, float] | None:
-    if piece.isdigit():
-        return float(piece), float(piece)
-    found = _RANGE.fullmatch(piece)
-    if found is None:
-        return None
-    first, last = found.groups()
-    return float(first), float(last or "inf")
+    return (float(piece), float(piece)) if piece.isdigit() else number_range(piece)

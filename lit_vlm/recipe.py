@@ -160,8 +160,7 @@ def _notes(part: PartLR) -> list[str]:
 
 
 def _curve(stage: Stage, own: Curve | None) -> Curve | None:
-    said = (stage.learning_rate, stage.warmup, stage.schedule, stage.min_learning_rate)
-    if own is None and not stage.learning_rates and not any(value is not None for value in said):
+    if own is None and not stage.says_rates:
         return None  # the module may have any schedule
     base = own or Curve(0, "constant", 0.0)
     return Curve(

@@ -60,7 +60,7 @@ class StageRates:
         Raises:
             ValueError: if the stages and a scheduler of the module both would.
         """
-        wanted = any(_says_rates(stage) for stage in self.stages.values())
+        wanted = any(stage.says_rates for stage in self.stages.values())
         if wanted and trainer.lr_scheduler_configs:
             raise ValueError(
                 f"StagedFreezing: learning rates must be set by the stages or by a scheduler of "
@@ -167,8 +167,3 @@ class StageRates:
                 if is_within(name, parts):
                     found.setdefault(id(parameter), []).append(pattern)
         return found
-
-
-def _says_rates(stage: Stage) -> bool:
-    said = (stage.learning_rate, stage.warmup, stage.schedule, stage.min_learning_rate)
-    return bool(stage.learning_rates) or any(value is not None for value in said)

@@ -91,6 +91,12 @@ class Stage:
         return any(getattr(self, key) is not None for key in _LENGTHS)
 
     @property
+    def says_rates(self) -> bool:
+        """Whether the stage says anything of learning rates."""
+        said = (self.learning_rate, self.warmup, self.schedule, self.min_learning_rate)
+        return bool(self.learning_rates) or any(value is not None for value in said)
+
+    @property
     def changes_data(self) -> bool:
         """Whether the stage reads other batches than the run outside of it would."""
         return bool(self.batch_size or self.accumulate_grad_batches or self.data or self.image_size)

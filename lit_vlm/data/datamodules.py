@@ -15,7 +15,7 @@ from lit_vlm.data.ledger import SkipLedger
 from lit_vlm.data.loaders import batch_loader
 from lit_vlm.data.sampling import BatchSampler, Slot, TrainingOrder
 from lit_vlm.data.sources import ConversationSource, NamedSources, Sources, Subset, as_list
-from lit_vlm.data.splitting import hold_out_each, warn_about_shared_images
+from lit_vlm.data.splitting import hold_out, warn_about_shared_images
 from lit_vlm.data.stage_batches import places_of, staged_batches
 from lit_vlm.processing import Processor
 from lit_vlm.stages import Stage
@@ -281,7 +281,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
     def _carve(self) -> None:
         # The list is built anew from the sources as given, so a second setup changes nothing.
         given = [s.source if isinstance(s, Subset) else s for s in self.sources["train"]]
-        parts = [hold_out_each(source, self.shares, self.seed) for source in given]
+        parts = [hold_out(source, self.shares, self.seed) for source in given]
         for name in ("train", *self.shares):
             self.sources[name] = [part[name] for part in parts]
 

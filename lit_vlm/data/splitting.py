@@ -28,15 +28,7 @@ def image_groups(source: ConversationSource) -> list[list[int]]:
     return list(groups.values())
 
 
-def hold_out(source: ConversationSource, share: float, seed: int) -> tuple[Subset, Subset]:
-    """Split a source into training and validation samples, by image; see ``hold_out_each``."""
-    parts = hold_out_each(source, {"val": share}, seed)
-    return parts["train"], parts["val"]
-
-
-def hold_out_each(
-    source: ConversationSource, shares: dict[str, float], seed: int
-) -> dict[str, Subset]:
+def hold_out(source: ConversationSource, shares: dict[str, float], seed: int) -> dict[str, Subset]:
     """Split a source into ``train`` and other splits, by image.
 
     Args:

@@ -35,21 +35,7 @@ class ScriptedScores(LightningModule):
 def test_keeps_one_file_with_the_best_figure(
     tmp_path: Path, scores: list[float], mode: str, best_epoch: int
 ) -> None:
-    best = BestCheckpoint(mode="max" if mode == "max" else "min")
-    rows: Any = torch.ones(1, 1)
-    loader: DataLoader[Tensor] = DataLoader(rows)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=len(scores),
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        default_root_dir=str(tmp_path),
-        callbacks=[best],
-    )
-    trainer.fit(ScriptedScores(scores), loader, loader)
+    best = fit(tmp_path, scores, mode=mode)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["best.ckpt"]
     content = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert content["epoch"] == best_epoch
@@ -67,8 +53,14 @@ class SaveBeforeValidation(Callback):
             trainer.save_checkpoint(Path(trainer.default_root_dir) / "stopped.ckpt")
 
 
-def fit(folder: Path, scores: list[float], *callbacks: Callback, resume: Any = None) -> Any:
-    best = BestCheckpoint()
+def fit(
+    folder: Path,
+    scores: list[float],
+    *callbacks: Callback,
+    mode: str = "max",
+    resume: Any = None,
+) -> Any:
+    best = BestCheckpoint(mode="max" if mode == "max" else "min")
     rows: Any = torch.ones(1, 1)
     loader: DataLoader[Tensor] = DataLoader(rows)
     trainer = Trainer(

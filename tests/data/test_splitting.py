@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lit_vlm.conversation import Conversation
-from lit_vlm.data.sources import ConversationSource
-from lit_vlm.data.splitting import hold_out, hold_out_each, image_groups, shared_images
+from lit_vlm.data.sources import ConversationSource, Subset
+from lit_vlm.data.splitting import hold_out, image_groups, shared_images
 
 
 class _Images(ConversationSource):
@@ -39,6 +39,11 @@ def test_groups_samples_through_shared_images() -> None:
     assert image_groups(source) == [[0, 2, 5, 7], [1, 8], [3], [4], [6]]
 
 
+def train_and_val(source: _Images, share: float, seed: int) -> tuple[Subset, Subset]:
+    parts = hold_out(source, {"val": share}, seed)
+    return parts["train"], parts["val"]
+
+
 @settings(deadline=None)
 @given(
     keys=st.lists(st.lists(st.integers(0, 12), max_size=3), min_size=2, max_size=30),
@@ -50,39 +55,39 @@ def test_no_image_is_on_both_sides(keys: list[list[int]], share: float, seed: in
     groups = len(image_groups(source))
     if not 0 < round(groups * share) < groups:
         return
-    train, val = hold_out(source, share, seed)
+    train, val = train_and_val(source, share, seed)
     assert shared_images(train, val) == 0
     assert sorted(train.indices + val.indices) == list(range(len(keys)))
     assert train.indices == sorted(train.indices)
     assert val.indices == sorted(val.indices)
     assert len(image_groups(val)) == round(groups * share)
-    again = hold_out(source, share, seed)
+    again = train_and_val(source, share, seed)
     assert [side.indices for side in again] == [train.indices, val.indices]
 
 
 def test_another_seed_holds_others_out() -> None:
     source = _Images([[i] for i in range(50)])
-    sides = [hold_out(source, 0.2, seed)[1].indices for seed in (0, 1)]
+    sides = [train_and_val(source, 0.2, seed)[1].indices for seed in (0, 1)]
     assert sides[0] != sides[1]
     assert [len(side) for side in sides] == [10, 10]
 
 
 def test_a_split_more_leaves_those_before_it_alone() -> None:
     source = _Images([[i // 3] for i in range(90)])
-    train, val = hold_out(source, 0.2, seed=4)
-    parts = hold_out_each(source, {"val": 0.2, "selection": 0.1}, seed=4)
+    train, val = train_and_val(source, 0.2, seed=4)
+    parts = hold_out(source, {"val": 0.2, "selection": 0.1}, seed=4)
     assert parts["val"].indices == val.indices
     assert len(parts["selection"]) == 9
     assert shared_images(parts["val"], parts["selection"]) == 0
     assert shared_images(parts["train"], parts["selection"]) == 0
     assert sorted(parts["train"].indices + parts["selection"].indices) == train.indices
     with pytest.raises(ValueError, match=r"selection must leave images on both sides, got .* 0\.8"):
-        hold_out_each(source, {"val": 0.2, "selection": 0.8}, seed=4)
+        hold_out(source, {"val": 0.2, "selection": 0.8}, seed=4)
 
 
 def test_a_side_is_a_source_of_its_own() -> None:
     source = _Images([[i] for i in range(10)])
-    _, val = hold_out(source, 0.3, seed=0)
+    _, val = train_and_val(source, 0.3, seed=0)
     assert len(val) == 3
     assert [val[i].id for i in range(3)] == [str(i) for i in val.indices]
     assert [val.image_keys(i) for i in range(3)] == [(i,) for i in val.indices]
@@ -96,7 +101,7 @@ def test_a_side_is_a_source_of_its_own() -> None:
 def test_refuses_to_leave_a_side_empty(keys: list[list[int]], share: float) -> None:
     message = rf"val must leave images on both sides, got the share {share} of \d groups"
     with pytest.raises(ValueError, match=message):
-        hold_out(_Images(keys), share, seed=0)
+        train_and_val(_Images(keys), share, seed=0)
 
 
 def test_counts_images_that_two_sources_share() -> None:
