@@ -18,7 +18,7 @@ from lit_vlm.optimizer_groups import (
 )
 from lit_vlm.part_names import is_within
 from lit_vlm.part_rates import ParameterRate, PartLR, parameter_rates
-from lit_vlm.training import TokenWeightedModule
+from lit_vlm.trainable import TrainableModule
 
 
 class PretrainedLR(Callback):
@@ -202,4 +202,4 @@ def _weight_decay(rate: ParameterRate, group: Mapping[str, Any], default: Any) -
 def _sets_rates(trainer: Trainer, module: LightningModule) -> bool:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     says = any(getattr(item, "sets_learning_rates", False) for item in (module, *callbacks))
-    return says or isinstance(module, TokenWeightedModule)
+    return says or isinstance(module, TrainableModule)

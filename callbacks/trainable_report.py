@@ -15,8 +15,8 @@ from lit_vlm.gradient_norms import gradient_norms, norms_by_part
 from lit_vlm.movement import MovementCheck
 from lit_vlm.movement_text import failure_text, warning_text
 from lit_vlm.part_tensors import parameters_by_part
+from lit_vlm.trainable import TrainableModule
 from lit_vlm.trainable_table import trainable_rows, trainable_table
-from lit_vlm.training import TokenWeightedModule
 
 
 class TrainableReport(Callback):
@@ -187,7 +187,7 @@ def _place(trainer: Trainer) -> str:
 
 
 def _peak(group: dict[str, Any], pl_module: LightningModule) -> float:
-    if isinstance(pl_module, TokenWeightedModule):  # it sets the rates at each step
+    if isinstance(pl_module, TrainableModule):  # it sets the rates at each step
         return pl_module.learning_rate * float(group.get("lr_multiplier", 1.0))
     # In a warm-up, or a resumed run, the group holds the rate of the moment; where it keeps its
     # rate apart from a multiplier (PretrainedLR), schedulers keep theirs without one, too.

@@ -10,7 +10,7 @@ from lit_vlm.class_names import classes_within, import_class
 from lit_vlm.part_rates import PartLR
 from lit_vlm.recipe import Curve, RecipeSource
 from lit_vlm.stages import Stage
-from lit_vlm.training import TokenWeightedModule
+from lit_vlm.trainable import TrainableModule
 
 WHOLE_RUN = "the whole run"
 _ORDER = ("encoder", "fusion", "connector", "language_model")
@@ -28,7 +28,7 @@ def recipe_source(config: dict[str, Any]) -> RecipeSource:
     trainer, model = config["trainer"], config["model"]
     options = model.get("init_args", {})
     kind = import_class(model["class_path"])
-    ours = inspect.isclass(kind) and issubclass(kind, TokenWeightedModule)
+    ours = inspect.isclass(kind) and issubclass(kind, TrainableModule)
     return RecipeSource(
         parts=_parts(kind, options),
         stages={name: _made(Stage, stage) for name, stage in stages.items()}

@@ -13,7 +13,7 @@ from lit_vlm.optim import Schedule, schedule_factor
 from lit_vlm.optimizer_groups import Refine, refine_made, refining_groups
 from lit_vlm.part_names import find_parts, is_within
 from lit_vlm.stages import Position, Stage, StagePlan
-from lit_vlm.training import TokenWeightedModule
+from lit_vlm.trainable import TrainableModule
 
 _PATTERNS = "stage_patterns"  # of a group: which patterns of the stages' learning_rates mean it
 
@@ -66,8 +66,8 @@ class StageRates:
                 f"StagedFreezing: learning rates must be set by the stages or by a scheduler of "
                 f"{type(module).__name__}, got both. Leave one out."
             )
-        self._active = wanted or isinstance(module, TokenWeightedModule)
-        if isinstance(module, TokenWeightedModule):
+        self._active = wanted or isinstance(module, TrainableModule)
+        if isinstance(module, TrainableModule):
             self._options = RateOptions(module.warmup, module.schedule, module.min_learning_rate)
 
     def check(self, plan: StagePlan) -> None:

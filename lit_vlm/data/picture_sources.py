@@ -1,0 +1,67 @@
+"""The contracts of sources of pictures: with labels, and with captions."""
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+from PIL import Image
+
+from lit_vlm.configurable import Configurable
+
+
+class PictureSource(Configurable, ABC):
+    """A list of pictures, read one at a time.
+
+    Args:
+        on_bad_image: ``error`` stops at a picture that cannot be read; ``skip`` puts another in
+            its place in training, leaves it out otherwise, and says which.
+    """
+
+    def __init__(self, on_bad_image: Literal["error", "skip"] = "error") -> None:
+        if on_bad_image not in ("error", "skip"):
+            raise ValueError(
+                f"{type(self).__name__}: on_bad_image must be 'error' or 'skip', got "
+                f"{on_bad_image!r}."
+            )
+        self.on_bad_image = on_bad_image
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Index the data; called once, before anything else, in the main process.
+
+        Raises:
+            OSError: if a file is missing.
+            BadSampleError: if a file cannot be indexed.
+        """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+
+    @abstractmethod
+    def picture(self, index: int) -> Image.Image:
+        """Read a picture as RGB; raise ``BadSampleError`` if it cannot be used."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Return what a message calls a picture: its file, or its place."""
+
+
+class LabelledSource(PictureSource, ABC):
+    """Pictures that belong to a class each."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names, in the order of their numbers; known after ``prepare``."""
+
+    @abstractmethod
+    def label(self, index: int) -> int:
+        """Return the number of a picture's class; -1 for none."""
+
+
+class PairSource(PictureSource, ABC):
+    """Pictures with one caption or several each."""
+
+    @abstractmethod
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Return a picture's captions, at least one."""
