@@ -4,6 +4,7 @@ from lit_vlm.callbacks.answer_report import AnswerReport
 from lit_vlm.callbacks.best_checkpoint import BestCheckpoint
 from lit_vlm.callbacks.checkpoint_selection import CheckpointSelection
 from lit_vlm.callbacks.curve_plot import CurvePlot
+from lit_vlm.callbacks.feature_evaluation import FeatureEvaluation
 from lit_vlm.callbacks.feature_writer import FeatureWriter
 from lit_vlm.callbacks.freeze import Freeze
 from lit_vlm.callbacks.last_checkpoint import LastCheckpoint
@@ -19,6 +20,7 @@ __all__ = [
     "BestCheckpoint",
     "CheckpointSelection",
     "CurvePlot",
+    "FeatureEvaluation",
     "FeatureWriter",
     "Freeze",
     "LastCheckpoint",

@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": "generate answers to a file of questions, or an encoder's features of images",
     "chat": "ask a trained model about images",
     "show": "print and draw what a config means: who trains when (show recipe)",
+    "data": "download public data and write it as the library reads it (data emoji)",
 }
 _USAGE = """usage: lit-vlm [--version] [--debug] COMMAND ...
 
@@ -69,6 +70,10 @@ def _run(command: str, words: list[str], debug: bool) -> None:
             from lit_vlm.show import show
 
             show(words)
+        elif command == "data":
+            from lit_vlm.prepare import prepare_data
+
+            prepare_data(words)
         else:
             from lit_vlm.cli import run
 

@@ -16,6 +16,7 @@ from lit_vlm.callbacks import (
     BestCheckpoint,
     CheckpointSelection,
     CurvePlot,
+    FeatureEvaluation,
     FeatureWriter,
     LastCheckpoint,
     PretrainedLR,
@@ -42,6 +43,7 @@ from lit_vlm.deepspeed_engine import uses_deepspeed, uses_zero_3
 from lit_vlm.deepspeed_fits import fit_stages
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.errors import ConfigError
+from lit_vlm.evaluation import AnsweringModule
 from lit_vlm.parser import FriendlyParser
 from lit_vlm.quiet import quieten
 from lit_vlm.run_folder import (
@@ -62,6 +64,7 @@ _WRONG_DATA = {
 }
 
 _OUTPUTS = {"test": "predictions-{}.jsonl", "predict": "answers-{}.jsonl"}
+_ENCODER_OUTPUTS = {"test": "evaluation-{}.json", "predict": "features-{}.safetensors"}
 
 
 class ConfigKeeper(SaveConfigCallback):
@@ -89,12 +92,16 @@ class LitVLMCLI(LightningCLI):
         parser.add_lightning_class_args(StagedFreezing, "staged_freezing")
         parser.add_lightning_class_args(PretrainedLR, "pretrained_lr")
         parser.add_lightning_class_args(TrainableReport, "trainable_report")
+        parser.add_lightning_class_args(FeatureEvaluation, "feature_evaluation")
+        # It reads all pictures: in validation only if it is asked for.
+        parser.set_defaults({"feature_evaluation.every_n_validations": 0})
         parser.add_argument(
             "--output",
             type=str | None,
             default=None,
-            help="File for the generated answers (test, predict; JSON Lines), or for the features "
-            "that an encoder predicts (safetensors).",
+            help="File for the generated answers (test, predict; JSON Lines), for the features "
+            "that an encoder predicts (safetensors), or for what they are worth (test of an "
+            "encoder; .json or .csv).",
         )
         parser.add_argument(
             "--test_after_fit",
@@ -130,9 +137,13 @@ class LitVLMCLI(LightningCLI):
         if output is not None:
             check_output(output)
         trainer: Any = super().instantiate_trainer(**kwargs)
-        if self._is_ours:
-            writer = FeatureWriter(output) if self._looks_only else AnswerReport(output)
-            trainer.callbacks.insert(0, writer)
+        if isinstance(self.model, AnsweringModule):
+            trainer.callbacks.insert(0, AnswerReport(output))
+        elif self.subcommand == "test" and output is not None:
+            evaluations = (c for c in trainer.callbacks if isinstance(c, FeatureEvaluation))
+            next(evaluations).write_to(output)
+        elif self._looks_only:
+            trainer.callbacks.insert(0, FeatureWriter(output))
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -180,27 +191,21 @@ class LitVLMCLI(LightningCLI):
         can_test = has_split(self.datamodule, "test") and is_overridden("test_step", self.model)
         if self._get(self.config_init, "test_after_fit") and can_test:
             rank_zero_info(f"Testing {path or 'the last state'}")
-            trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=not self._is_ours)
+            trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=not self._has_report)
 
     def before_validate(self) -> None:
         """Find the checkpoint."""
         self._find_checkpoint()
 
     def before_test(self) -> None:
-        """Find the checkpoint."""
-        self._find_checkpoint()
+        """Find the checkpoint, which an encoder may do without."""
+        self._find_checkpoint_or_weights()
 
     def before_predict(self) -> None:
         """Find the checkpoint, which an encoder may do without, and check that the data fits."""
         if self._looks_only != isinstance(self.datamodule, ImageDataModule):
             raise ConfigError(_WRONG_DATA[self._looks_only].format(type(self.model).__name__))
-        if not self._looks_only or self.asked is not None:
-            self._find_checkpoint()
-        elif self.model.init_config["init_args"].get("pretrained", ...) is None:
-            rank_zero_warn(
-                f"{type(self.model).__name__} has random weights. Give --model.pretrained or "
-                f"--ckpt_path for features of a trained one."
-            )
+        self._find_checkpoint_or_weights()
 
     def fit(self, **kwargs: Any) -> None:
         """Train; a run that fails before it begins leaves the folder as it was."""
@@ -218,7 +223,7 @@ class LitVLMCLI(LightningCLI):
 
     def test(self, **kwargs: Any) -> None:
         """Test; the table is the report's."""
-        self.trainer.test(**{**kwargs, "verbose": not self._is_ours})
+        self.trainer.test(**{**kwargs, "verbose": not self._has_report})
 
     @staticmethod
     def _has_no_end(settings: Any) -> bool:
@@ -230,9 +235,23 @@ class LitVLMCLI(LightningCLI):
         return isinstance(self.model, Configurable)
 
     @property
+    def _has_report(self) -> bool:
+        # A callback prints what its test found, better than Lightning does.
+        return isinstance(self.model, AnsweringModule | VisionEncoder)
+
+    @property
     def _looks_only(self) -> bool:
         # An encoder alone: it predicts features and answers nothing.
         return isinstance(self.model, VisionEncoder)
+
+    def _find_checkpoint_or_weights(self) -> None:
+        if not self._looks_only or self.asked is not None:
+            self._find_checkpoint()
+        elif self.model.init_config["init_args"].get("pretrained", ...) is None:
+            rank_zero_warn(
+                f"{type(self.model).__name__} has random weights. Give --model.pretrained or "
+                f"--ckpt_path for features of a trained one."
+            )
 
     def _find_checkpoint(self) -> None:
         if self.asked is None:
@@ -264,7 +283,8 @@ class LitVLMCLI(LightningCLI):
         given = self._get(self.config_init, "output")
         if given is not None:
             return Path(given)
-        name = "features-{}.safetensors" if self._looks_only else _OUTPUTS.get(str(self.subcommand))
+        outputs = _OUTPUTS if isinstance(self.model, AnsweringModule) else _ENCODER_OUTPUTS
+        name = outputs.get(str(self.subcommand))
         if name is None or self.asked is None:
             return None
         return self.folder / name.format(Path(self.asked).stem)

@@ -124,7 +124,7 @@ class AnsweringModule(TokenWeightedModule, ABC):
         self._losses = {}
         for name, accuracy in self._accuracies.items():
             self.log(name, accuracy.compute(), prog_bar=True, **how)
-            self.log(f"{name}_samples", float(accuracy.num_samples), **how)
+            self.log(f"{name}_samples", float(accuracy.num_items), **how)
         self._accuracies = {}
 
     def _sight(self, dataloader_idx: int) -> str:

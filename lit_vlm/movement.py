@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_vlm.digest import digests
-from lit_vlm.part_tensors import frozen_buffers, parameters_by_part
+from lit_vlm.part_tensors import frozen_buffers, moved_by_itself, parameters_by_part
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class MovementCheck:
         self._trained = {name: p for name, p in named.items() if p.requires_grad}
         self._frozen: dict[str, Tensor] = {n: p for n, p in named.items() if not p.requires_grad}
         self._frozen |= dict(frozen_buffers(model))
+        for name in moved_by_itself(model, self._frozen):
+            del self._frozen[name]
         self._before = self._digests()
         self._reached: set[str] = set()
         self._signalled: set[str] = set()

@@ -50,7 +50,8 @@ def _failures(findings: Findings) -> list[str]:
     lines = [
         f"{part} is frozen, but {_named(names, 'tensor')} changed. Statistics change in training "
         f"mode (Freeze and StagedFreezing prevent it), weights if an optimizer lets them decay "
-        f"without a gradient, or if something writes into them, as moving averages do."
+        f"without a gradient, or if something writes into them, as moving averages do: a module "
+        f"that is one says so by moves_without_gradient = True."
         for part, names in findings.moved_though_frozen.items()
     ]
     lines += [

@@ -1,8 +1,10 @@
 """The tensors of a model, part by part."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
+
+from lit_vlm.part_names import is_within
 
 
 def modules_by_part(model: nn.Module) -> dict[str, nn.Module]:
@@ -41,6 +43,21 @@ def parameters_by_part(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
         if id(parameter) in names:
             found.setdefault(name.partition(".")[0], {})[name] = parameter
     return found
+
+
+def moved_by_itself(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Return which tensors are in modules that move without a gradient, and say so.
+
+    A module says so by an attribute ``moves_without_gradient``, as a running average of another.
+
+    Args:
+        model: any model, of this library or another project.
+        names: names of parameters and buffers in it.
+    """
+    moving = {
+        name for name, m in model.named_modules() if getattr(m, "moves_without_gradient", False)
+    }
+    return [name for name in names if any(is_within(name, [module]) for module in moving)]
 
 
 def frozen_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

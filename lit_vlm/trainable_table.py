@@ -37,7 +37,8 @@ def trainable_rows(
     rows = []
     for part, own in parameters_by_part(model).items():
         parameters = list(own.values())
-        kind = type(modules.get(part, next(iter(parameters), None))).__name__
+        # Beside the parts there are children that do not train, and parameters of the model's own.
+        kind = type(modules.get(part, getattr(model, part, None))).__name__
         rows.append((part, kind, *_cells(parameters, groups, peak)))
     return rows
 

@@ -50,6 +50,17 @@ def test_what_has_thawed_or_was_frozen_since_is_not_judged() -> None:
     assert check.findings(alone) == Findings()
 
 
+def test_a_part_that_says_it_moves_without_gradient_is_not_judged() -> None:
+    model = Model()
+    model.body.requires_grad_(False)
+    model.body.moves_without_gradient = True  # type: ignore[assignment]
+    check, optimizer = started(model)
+    step(model, check, optimizer)
+    with torch.no_grad():
+        model.body.bias.add_(1)
+    assert check.findings(alone) == Findings()
+
+
 def test_names_what_moved_though_frozen_by_part() -> None:
     model = Model()
     model.body.requires_grad_(False)

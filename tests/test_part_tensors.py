@@ -1,7 +1,12 @@
 import torch
 from torch import nn
 
-from lit_vlm.part_tensors import frozen_buffers, modules_by_part, parameters_by_part
+from lit_vlm.part_tensors import (
+    frozen_buffers,
+    modules_by_part,
+    moved_by_itself,
+    parameters_by_part,
+)
 
 
 class Tower(nn.Module):
@@ -68,3 +73,11 @@ def test_buffers_that_no_checkpoint_holds_may_change() -> None:
     model.body.requires_grad_(False)
     model.body[0].register_buffer("cache", torch.zeros(1), persistent=False)
     assert "body.0.cache" not in dict(frozen_buffers(model))
+
+
+def test_finds_what_moves_without_a_gradient_and_says_so() -> None:
+    model = nn.ModuleDict({"teacher": nn.ModuleDict({"a": nn.Linear(2, 2)}), "b": nn.Linear(2, 2)})
+    names = [name for name, _ in model.named_parameters()]
+    assert moved_by_itself(model, names) == []
+    model["teacher"].moves_without_gradient = True  # type: ignore[assignment]
+    assert moved_by_itself(model, names) == ["teacher.a.weight", "teacher.a.bias"]

@@ -9,6 +9,15 @@ from torch import Tensor
 _Batch = TypeVar("_Batch", bound="_OnDevice")
 
 
+@dataclass(slots=True)  # not frozen, as the batches
+class SkippedPicture:
+    """A picture that could not be read: its place in the data set, its source and the reason."""
+
+    index: int
+    source: int
+    reason: str
+
+
 class _OnDevice:
     """Lets Lightning move a batch of tensors."""
 
@@ -37,11 +46,13 @@ class LabelledBatch(_OnDevice):
         images: the pictures, at the encoder's size.
         labels: number of each picture's class; -1 for none.
         index: place of each in the data set.
+        skipped: pictures that could not be read.
     """
 
     images: UInt8[Tensor, "B 3 H W"]
     labels: Int[Tensor, "B"]
     index: Int[Tensor, "B"]
+    skipped: tuple[SkippedPicture, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -56,11 +67,13 @@ class CropBatch(_OnDevice):
         global_crops: crops of most of a picture, G of each picture.
         local_crops: crops of a small part at a smaller size, L of each picture; may be none.
         index: place of each picture in the data set.
+        skipped: pictures that could not be read.
     """
 
     global_crops: UInt8[Tensor, "G B 3 H W"]
     local_crops: UInt8[Tensor, "L B 3 h w"]
     index: Int[Tensor, "B"]
+    skipped: tuple[SkippedPicture, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -82,6 +95,7 @@ class PairBatch(_OnDevice):
         attention_mask: 1 for tokens, 0 for padding.
         caption_index: for each caption, the place in the data set of its picture.
         text_ids: a number for each caption; equal numbers mean equal captions.
+        skipped: pictures that could not be read.
     """
 
     images: UInt8[Tensor, "_ 3 H W"]
@@ -90,6 +104,7 @@ class PairBatch(_OnDevice):
     attention_mask: Int[Tensor, "C T"]
     caption_index: Int[Tensor, "C"]
     text_ids: Int[Tensor, "C"]
+    skipped: tuple[SkippedPicture, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of pictures."""

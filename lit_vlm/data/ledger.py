@@ -7,6 +7,9 @@ from pathlib import Path
 
 from lit_vlm.conversation import BadSampleError
 from lit_vlm.data.collation import Skipped
+from lit_vlm.data.image_batches import SkippedPicture
+from lit_vlm.data.pair_stream import PairStream
+from lit_vlm.data.picture_sources import PictureSource
 from lit_vlm.data.sources import ConversationSource
 
 
@@ -21,7 +24,9 @@ class SkipLedger:
         BadSampleError: on ``record``, when a source's ceiling is passed.
     """
 
-    def __init__(self, path: Path, sources: Sequence[ConversationSource]) -> None:
+    def __init__(
+        self, path: Path, sources: Sequence[ConversationSource | PictureSource | PairStream]
+    ) -> None:
         self.path = path
         self.sources = sources
         self.counts: Counter[int] = Counter()
@@ -32,7 +37,7 @@ class SkipLedger:
         """Number of samples skipped so far, each counted once."""
         return self.counts.total()
 
-    def record(self, skipped: Iterable[Skipped]) -> None:
+    def record(self, skipped: Iterable[Skipped | SkippedPicture]) -> None:
         """Add samples to the file."""
         for sample in skipped:
             if sample.index in self._seen:

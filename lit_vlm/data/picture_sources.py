@@ -14,15 +14,26 @@ class PictureSource(Configurable, ABC):
     Args:
         on_bad_image: ``error`` stops at a picture that cannot be read; ``skip`` puts another in
             its place in training, leaves it out otherwise, and says which.
+        max_skipped: most pictures that may be skipped before the run stops.
+
+    Raises:
+        ValueError: if an argument is not one of those.
     """
 
-    def __init__(self, on_bad_image: Literal["error", "skip"] = "error") -> None:
+    def __init__(
+        self, on_bad_image: Literal["error", "skip"] = "error", max_skipped: int = 100
+    ) -> None:
         if on_bad_image not in ("error", "skip"):
             raise ValueError(
                 f"{type(self).__name__}: on_bad_image must be 'error' or 'skip', got "
                 f"{on_bad_image!r}."
             )
+        if max_skipped < 0:
+            raise ValueError(
+                f"{type(self).__name__}: max_skipped must not be negative, got {max_skipped}."
+            )
         self.on_bad_image = on_bad_image
+        self.max_skipped = max_skipped
 
     @abstractmethod
     def prepare(self) -> None:

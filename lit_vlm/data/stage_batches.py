@@ -52,7 +52,7 @@ def places_of(names: Sequence[str], known: Sequence[str]) -> list[int]:
     for name in names:
         if name not in known:
             raise ValueError(
-                f"ConversationDataModule: the data of a stage must be names of train "
+                f"the data of a stage must be names of the data module's train "
                 f"({', '.join(known) or 'none'}), got {name!r}. Give the training sources names: "
                 f"train: {{NAME: SOURCE}}."
             )

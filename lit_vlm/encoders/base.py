@@ -109,12 +109,20 @@ class VisionEncoder(Part, ABC):
     def encode(self, pixels: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
         """Encode pixels that are already resized and normalised."""
 
-    def preprocess(self, images: Shaped[Tensor, "B 3 _ _"]) -> Float[Tensor, "B 3 H W"]:
-        """Resize (antialiased bicubic) and normalise uint8 images, or floats in [0, 1]."""
+    def preprocess(
+        self, images: Shaped[Tensor, "B 3 _ _"], size: tuple[int, int] | None = None
+    ) -> Float[Tensor, "B 3 H W"]:
+        """Resize (antialiased bicubic) and normalise uint8 images, or floats in [0, 1].
+
+        Args:
+            images: the images, of any size.
+            size: height and width wanted; None for the encoder's own.
+        """
+        size = size or self.image_size
         dtype = torch.promote_types(self.mean.dtype, torch.float32)
         pixels = images.to(dtype) if images.is_floating_point() else images.to(dtype) / 255
-        if tuple(pixels.shape[-2:]) != tuple(self.image_size):
-            resized = interpolate(pixels, self.image_size, mode="bicubic", antialias=True)
+        if tuple(pixels.shape[-2:]) != tuple(size):
+            resized = interpolate(pixels, size, mode="bicubic", antialias=True)
             pixels = resized.clamp(0, 1)
         return ((pixels - self.mean) / self.std).to(self.mean.dtype)
 
@@ -126,6 +134,9 @@ class VisionEncoder(Part, ABC):
         blank = self(batch.images.new_zeros(1, 3, *self.image_size))
         pooled = None if blank.pooled is None else blank.pooled[:0]
         return VisualFeatures(tuple(level[:0] for level in blank.levels), blank.grid, pooled)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Do nothing: an encoder alone is tested by the callback ``FeatureEvaluation``."""
 
     def forward(self, images: Shaped[Tensor, "B 3 _ _"]) -> VisualFeatures:
         """Encode RGB images, uint8 or float in [0, 1], of any size.

@@ -11,6 +11,7 @@ from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
+from lit_vlm.encoders.held_encoder import complete
 from lit_vlm.encoders.open_clip_weights import from_open_clip
 from lit_vlm.encoders.transformers_network import make_network, published_statistics, sizes_of
 from lit_vlm.encoders.vit import ViTEncoder
@@ -28,9 +29,11 @@ class CLIPEncoder(ViTEncoder):
             ``CLIPVisionConfig``, or timm's words for them (``embed_dim``, ``depth``,
             ``num_heads``, ``mlp_ratio``). Its ``image_size`` is the side that positions are
             learned at; by default that of the input.
-        pretrained: weights: a hub name (``openai/clip-vit-large-patch14-336``), a local folder, or
-            a file of transformers' or OpenCLIP's weights; None for random ones. OpenCLIP's files do
-            not say which activation the network has: ``config`` must, by ``hidden_act``.
+        pretrained: weights: a hub name (``openai/clip-vit-large-patch14-336``), a local folder,
+            a file of transformers' or OpenCLIP's weights, or a checkpoint (``.ckpt``) of a run of
+            this library, whose encoder is taken, sizes included; None for random ones.
+            OpenCLIP's files do not say which activation the network has: ``config`` must, by
+            ``hidden_act``.
         layers: layers to read, in this order; 0 is the embeddings after CLIP's first norm.
         image_size: side of the square input, in pixels, a multiple of the patch size; positions
             are interpolated (bicubic) if they were learned at another; None for the network's own.
@@ -76,18 +79,19 @@ class CLIPEncoder(ViTEncoder):
                 "CLIPEncoder: cls_token must be kept for pool, got cls_token=False and pool=True. "
                 "CLIP's pooled output is the class token."
             )
+        given = complete(self, pretrained, config, image_size, mean, std, cls_token=cls_token)
         network = make_network(
             "CLIPEncoder",
             CLIPVisionModel,
             ("clip", "clip_vision_model"),
-            config,
-            pretrained,
-            image_size=image_size,
-            convert=partial(_from_file, config or {}),
+            given.config,
+            given.pretrained,
+            image_size=given.image_size,
+            convert=partial(_from_file, given.config),
         )
         if not cls_token:
             _drop_class_token(network)
-        said_mean, said_std = published_statistics(pretrained)
+        said_mean, said_std = published_statistics(given.pretrained)
         super().__init__(
             network,
             sizes=sizes_of(network),
@@ -95,14 +99,15 @@ class CLIPEncoder(ViTEncoder):
             final_norm="post_layernorm",
             num_prefix=1 if cls_token else 0,
             layers=layers,
-            image_size=image_size or network.config.image_size,
+            image_size=given.image_size or network.config.image_size,
             patch_size=network.config.patch_size,
-            mean=mean or said_mean or OPENAI_CLIP_MEAN,
-            std=std or said_std or OPENAI_CLIP_STD,
+            mean=given.mean or said_mean or OPENAI_CLIP_MEAN,
+            std=given.std or said_std or OPENAI_CLIP_STD,
             norm=norm,
             pool=pool,
             gradient_checkpointing=gradient_checkpointing,
         )
+        given.load_into(self)
 
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
         """Embed patches, prepend the class token, add positions and normalise."""
@@ -110,7 +115,7 @@ class CLIPEncoder(ViTEncoder):
         tokens = embeddings.patch_embedding(pixels).flatten(2).mT
         table = embeddings.position_embedding.weight
         prefix = self._num_prefix
-        positions = interpolate_positions(table[prefix:], self.grid)
+        positions = interpolate_positions(table[prefix:], self.grid_of(pixels))
         if prefix:
             first = embeddings.class_embedding.expand(len(tokens), 1, -1)
             tokens = torch.cat([first, tokens], dim=1)

@@ -15,6 +15,7 @@ from lit_vlm.encoders.dinov2_ports import (
     timm_port,
     transformers_port,
 )
+from lit_vlm.encoders.held_encoder import complete
 from lit_vlm.encoders.transformers_network import published_statistics
 from lit_vlm.encoders.vit import ViTEncoder
 
@@ -36,7 +37,8 @@ class DINOv2Encoder(ViTEncoder):
             the last needs the clone again to be loaded.
         pretrained: weights: ``hub`` for Meta's own (downloaded by the port's library), a file of
             Meta's weights, or whatever else the port reads (a folder or hub name of transformers,
-            a file of timm's); None for random ones.
+            a file of timm's), or a checkpoint (``.ckpt``) of a run of this library, whose encoder
+            is taken, sizes included; None for random ones.
         config: sizes that differ from the entry point's: ``embed_dim``, ``depth``, ``num_heads``,
             ``mlp_ratio``, ``patch_size``, ``image_size`` (the side that positions are learned at),
             and further fields of the port's library.
@@ -85,14 +87,16 @@ class DINOv2Encoder(ViTEncoder):
         gradient_checkpointing: bool = False,
     ) -> None:
         check_entry_point(entry_point)
+        named = {"entry_point": entry_point, "port": port}
+        given = complete(self, pretrained, config, image_size, mean, std, **named)
         if port == "transformers":
-            made = transformers_port(entry_point, config or {}, pretrained, image_size)
+            made = transformers_port(entry_point, given.config, given.pretrained, given.image_size)
         elif port == "timm":
-            made = timm_port(entry_point, config or {}, pretrained, image_size)
+            made = timm_port(entry_point, given.config, given.pretrained, given.image_size)
         else:
-            made = hub_port(entry_point, config or {}, pretrained, repo, source)
-        may_say = port == "transformers" and pretrained != PUBLISHED
-        said_mean, said_std = published_statistics(pretrained if may_say else None)
+            made = hub_port(entry_point, given.config, given.pretrained, repo, source)
+        may_say = port == "transformers" and given.pretrained != PUBLISHED
+        said_mean, said_std = published_statistics(given.pretrained if may_say else None)
         super().__init__(
             made.network,
             sizes=made.sizes,
@@ -100,16 +104,17 @@ class DINOv2Encoder(ViTEncoder):
             final_norm=made.final_norm,
             num_prefix=made.num_prefix,
             layers=layers,
-            image_size=image_size or made.image_size,
+            image_size=given.image_size or made.image_size,
             patch_size=made.patch_size,
-            mean=mean or said_mean or IMAGENET_DEFAULT_MEAN,
-            std=std or said_std or IMAGENET_DEFAULT_STD,
+            mean=given.mean or said_mean or IMAGENET_DEFAULT_MEAN,
+            std=given.std or said_std or IMAGENET_DEFAULT_STD,
             norm=norm,
             pool=pool,
             gradient_checkpointing=gradient_checkpointing,
         )
         self._embed = made.embed
         self.resamples_positions = port != "timm"
+        given.load_into(self)
 
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
         """Embed patches, prepend the class token and the registers, add positions."""

@@ -65,7 +65,9 @@ class EnsembleEncoder(VisionEncoder):
         named = zip(self.encoders, self._members(), strict=True)
         return tuple(f"{name}.{level}" for name, member in named for level in member.level_names)
 
-    def preprocess(self, images: Shaped[Tensor, "B 3 _ _"]) -> Shaped[Tensor, "B 3 _ _"]:
+    def preprocess(
+        self, images: Shaped[Tensor, "B 3 _ _"], size: tuple[int, int] | None = None
+    ) -> Shaped[Tensor, "B 3 _ _"]:
         """Leave the images as they are: each encoder resizes and normalises for itself."""
         return images
 

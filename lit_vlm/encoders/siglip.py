@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import SiglipVisionModel
 
+from lit_vlm.encoders.held_encoder import complete
 from lit_vlm.encoders.transformers_network import make_network, published_statistics, sizes_of
 from lit_vlm.encoders.vit import ViTEncoder
 from lit_vlm.positions import interpolate_positions
@@ -25,8 +26,9 @@ class SigLIPEncoder(ViTEncoder):
             ``SiglipVisionConfig``, or timm's words for them (``embed_dim``, ``depth``,
             ``num_heads``, ``mlp_ratio``). Its ``image_size`` is the side that positions are
             learned at; by default that of the input.
-        pretrained: weights: a hub name (``google/siglip2-so400m-patch14-384``), a local folder, or
-            a file of transformers' weights; None for random ones.
+        pretrained: weights: a hub name (``google/siglip2-so400m-patch14-384``), a local folder, a
+            file of transformers' weights, or a checkpoint (``.ckpt``) of a run of this library,
+            whose encoder is taken, sizes included; None for random ones.
         layers: layers to read, in this order; 0 is the embeddings.
         image_size: side of the square input, in pixels, a multiple of the patch size; positions
             are interpolated (bicubic) if they were learned at another; None for the network's own.
@@ -65,20 +67,21 @@ class SigLIPEncoder(ViTEncoder):
         pool: bool = False,
         gradient_checkpointing: bool = False,
     ) -> None:
+        given = complete(self, pretrained, config, image_size, mean, std)
         network = make_network(
             "SigLIPEncoder",
             SiglipVisionModel,
             ("siglip", "siglip_vision_model"),
-            config,
-            pretrained,
-            image_size=image_size,
+            given.config,
+            given.pretrained,
+            image_size=given.image_size,
         )
         if pool and not network.use_head:
             raise ValueError(
                 "SigLIPEncoder: pool must be off for a network without its attention-pooling head "
                 "(vision_use_head: false), got pool=True."
             )
-        said_mean, said_std = published_statistics(pretrained)
+        said_mean, said_std = published_statistics(given.pretrained)
         super().__init__(
             network,
             sizes=sizes_of(network),
@@ -86,20 +89,22 @@ class SigLIPEncoder(ViTEncoder):
             final_norm="post_layernorm",
             num_prefix=0,
             layers=layers,
-            image_size=image_size or network.config.image_size,
+            image_size=given.image_size or network.config.image_size,
             patch_size=network.config.patch_size,
-            mean=mean or said_mean or (0.5, 0.5, 0.5),
-            std=std or said_std or (0.5, 0.5, 0.5),
+            mean=given.mean or said_mean or (0.5, 0.5, 0.5),
+            std=given.std or said_std or (0.5, 0.5, 0.5),
             norm=norm,
             pool=pool,
             gradient_checkpointing=gradient_checkpointing,
         )
+        given.load_into(self)
 
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
         """Embed patches and add positions."""
         embeddings = self.network.embeddings
         tokens = embeddings.patch_embedding(pixels).flatten(2).mT
-        return tokens + interpolate_positions(embeddings.position_embedding.weight, self.grid)
+        table = embeddings.position_embedding.weight
+        return tokens + interpolate_positions(table, self.grid_of(pixels))
 
     def run_block(self, block: nn.Module, tokens: Float[Tensor, "B N D"]) -> Tensor:
         """Run one block without a mask."""

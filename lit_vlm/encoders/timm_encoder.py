@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from lit_vlm.encoders.base import VisionEncoder, VisualFeatures
+from lit_vlm.encoders.held_encoder import complete
 from lit_vlm.encoders.timm_layers import LayerMap
 from lit_vlm.encoders.timm_network import create_network, is_local, tagged_names
 from lit_vlm.freezing import evaluating
@@ -31,7 +32,8 @@ class TimmEncoder(VisionEncoder):
             (``vit_base_patch16_224.augreg_in21k``), which also sets the image statistics.
         pretrained: weights: ``hub``, or timm's name with another tag, for those that timm
             downloads, or a local file or folder (``.safetensors``, ``.pth``, ``.bin``), of which
-            timm resamples the positions to ``image_size``; None for random weights.
+            timm resamples the positions to ``image_size``, or a checkpoint (``.ckpt``) of a run of
+            this library, whose encoder is taken, sizes included; None for random weights.
         layers: layers to read, in this order; negative ones count from the last.
         image_size: side of the square input, in pixels; None for the network's own.
         mean: mean of each channel; None for the network's own.
@@ -65,14 +67,18 @@ class TimmEncoder(VisionEncoder):
         pool: bool = False,
         gradient_checkpointing: bool = False,
     ) -> None:
-        network = create_network("TimmEncoder", model_name, pretrained, image_size, config or {})
+        given = complete(self, pretrained, config, image_size, mean, std, model_name=model_name)
+        image_size, mean, std = given.image_size, given.mean, given.std
+        network = create_network(
+            "TimmEncoder", model_name, given.pretrained, image_size, given.config
+        )
         statistics = resolve_model_data_config(network)
         native = statistics["input_size"][-1]
         size = image_size or native
         if size != native:
             _check_patches(network, size)
         if mean is None or std is None:
-            _warn_about_statistics(network, model_name, from_file=is_local(pretrained))
+            _warn_about_statistics(network, model_name, from_file=is_local(given.pretrained))
         super().__init__((size, size), mean or statistics["mean"], std or statistics["std"])
         self._map = LayerMap.of(network, model_name, layers)
         if not pool:
@@ -81,6 +87,7 @@ class TimmEncoder(VisionEncoder):
             _checkpoint_gradients(network, model_name)
         self.network = network
         self.pool = pool
+        given.load_into(self)
         features = self._try_out()
         self.dims = tuple(level.shape[-1] for level in features.levels)
         self.grid = features.grid

@@ -16,11 +16,13 @@ from transformers.utils.logging import get_verbosity, set_verbosity
 from lit_vlm.errors import nearest
 from lit_vlm.weights import read_weights
 
-_NAMES = {
+NAMES = {
     "embed_dim": "hidden_size",
     "depth": "num_hidden_layers",
     "num_heads": "num_attention_heads",
 }
+"""timm's words for sizes, and transformers'."""
+
 _NO_SIZES = {
     "transformers_version",
     "_name_or_path",
@@ -87,14 +89,14 @@ def to_sizes(name: str, config: dict[str, Any], config_class: Any) -> dict[str, 
         ValueError: if the configuration class has no such field.
     """
     known = config_class().to_dict().keys()
-    sizes = {_NAMES.get(key, key): value for key, value in config.items()}
+    sizes = {NAMES.get(key, key): value for key, value in config.items()}
     if "intermediate_size" in known and "intermediate_size" not in sizes:
         if "mlp_ratio" in sizes or "embed_dim" in config:
             width = sizes.get("hidden_size", config_class().hidden_size)
             sizes["intermediate_size"] = int(width * sizes.pop("mlp_ratio", 4))
     for key in sizes:
         if key not in known:
-            hint = nearest(key, [*known, *_NAMES, "mlp_ratio"], list_all=False)
+            hint = nearest(key, [*known, *NAMES, "mlp_ratio"], list_all=False)
             raise ValueError(
                 f"{name}: config must have fields of {config_class.__name__}, got {key!r}.{hint}"
             )

@@ -111,6 +111,11 @@ class ViTEncoder(VisionEncoder, ABC):
         """The layers by number, embeddings first."""
         return tuple(f"layer_{layer}" for layer in self._layers)
 
+    def grid_of(self, pixels: Float[Tensor, "B 3 H W"]) -> tuple[int, int]:
+        """Return rows and columns of the map of pixels, which may have another size."""
+        height, width = pixels.shape[-2:]
+        return height // self._patch_size, width // self._patch_size
+
     @abstractmethod
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
         """Return layer 0: the tokens that enter the first block, prefix first."""
@@ -129,7 +134,11 @@ class ViTEncoder(VisionEncoder, ABC):
             self.network.set_submodule(self._final_norm, nn.Identity())
 
     def encode(self, pixels: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
-        """Run the blocks and keep the layers asked for."""
+        """Run the blocks and keep the layers asked for.
+
+        Pixels of another size than the encoder's are encoded at their own, where positions can be
+        resampled.
+        """
         tokens = self.embed(pixels)
         kept = [tokens]
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
@@ -141,7 +150,7 @@ class ViTEncoder(VisionEncoder, ABC):
             kept.append(tokens)
         levels = tuple(self._level(kept[layer]) for layer in self._layers)
         pooled = self.pool_tokens(self._normed(tokens)) if self.pool else None
-        return VisualFeatures(levels, self.grid, pooled)
+        return VisualFeatures(levels, self.grid_of(pixels), pooled)
 
     def _level(self, tokens: Float[Tensor, "B T D"]) -> Float[Tensor, "B N D"]:
         tokens = self._normed(tokens) if self.norm else tokens

@@ -3,6 +3,7 @@
 from lit_vlm.language_models.base import IGNORED, LanguageModel, TokenLoss
 from lit_vlm.language_models.causal import CausalLanguageModel
 from lit_vlm.language_models.seq2seq import Seq2SeqLanguageModel
+from lit_vlm.language_models.text_encoder import TextEncoder
 from lit_vlm.language_models.token_roles import TokenRoles
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "CausalLanguageModel",
     "LanguageModel",
     "Seq2SeqLanguageModel",
+    "TextEncoder",
     "TokenLoss",
     "TokenRoles",
 ]

@@ -61,14 +61,14 @@ def test_counts_each_sample_once() -> None:
     metric.update(["red", "blue"], ["red", "green"], [0, 1])
     metric.update(["red", "no", "yes"], ["red", "no", "yes"], [0, 2, 2])
     assert float(metric.compute()) == pytest.approx(2 / 3)
-    assert metric.num_samples == 3
+    assert metric.num_items == 3
 
 
 def test_without_samples_is_not_a_number() -> None:
     metric = AnswerAccuracy()
     metric.update([], [], [])
     assert math.isnan(float(metric.compute()))
-    assert metric.num_samples == 0
+    assert metric.num_items == 0
 
 
 def test_a_batch_without_rows_leaves_places_whole_numbers() -> None:
@@ -88,7 +88,7 @@ def test_starts_anew_after_reset() -> None:
     metric.reset()
     metric.update(["red"], ["red"], [0])
     assert float(metric.compute()) == 1
-    assert metric.num_samples == 1
+    assert metric.num_items == 1
 
 
 def test_merges_what_several_ranks_scored() -> None:

@@ -1,0 +1,171 @@
+"""The encoder inside a checkpoint of any model of this library."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from lit_vlm.checkpoints import read_any_checkpoint
+from lit_vlm.encoders.base import VisionEncoder
+from lit_vlm.encoders.transformers_network import NAMES
+
+
+class Given(NamedTuple):
+    """Arguments of an encoder, completed by those of the encoder in a checkpoint, if one is given.
+
+    Attributes:
+        pretrained: weights to load when the network is made; None if a checkpoint holds them.
+        config: sizes.
+        image_size: side of the square input, in pixels.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
+        weights: the checkpoint's tensors by name, if it is one.
+        source: the checkpoint, for messages.
+    """
+
+    pretrained: str | Path | None
+    config: dict[str, Any]
+    image_size: int | None
+    mean: Any
+    std: Any
+    weights: Mapping[str, Tensor] | None = None
+    source: str = ""
+
+    def load_into(self, encoder: VisionEncoder) -> None:
+        """Give an encoder the checkpoint's weights for all of its network, if one was given.
+
+        Raises:
+            ValueError: if the checkpoint's network is not as deep, or of other sizes.
+        """
+        if self.weights is None:
+            return
+        who = type(encoder).__name__
+        network: Any = encoder.network
+        assert isinstance(network, nn.Module)
+        own = network.state_dict()
+        missing = [name for name in own if f"network.{name}" not in self.weights]
+        if missing:
+            raise ValueError(
+                f"{who}: the encoder in {self.source} must hold all that is read of it, got none "
+                f"of {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. It was cut "
+                f"after the deepest layer that it read: choose layers that it has, and pool or "
+                f"norm as it did."
+            )
+        found = {name: self.weights[f"network.{name}"] for name in own}
+        for name, value in own.items():
+            if value.shape != found[name].shape:
+                raise ValueError(
+                    f"{who}: the encoder in {self.source} must have the shapes of this one, got "
+                    f"{name} of {tuple(found[name].shape)} in the place of {tuple(value.shape)}. "
+                    f"Give it the arguments of the checkpoint's."
+                )
+        network.load_state_dict(found)
+
+
+def complete(
+    encoder: VisionEncoder,
+    pretrained: str | Path | None,
+    config: dict[str, Any] | None,
+    image_size: int | None,
+    mean: Any,
+    std: Any,
+    **named: Any,
+) -> Given:
+    """Complete the arguments of an encoder whose ``pretrained`` may be a checkpoint.
+
+    Args:
+        encoder: what is being made.
+        pretrained: its argument.
+        config: its argument; the checkpoint's where there is none.
+        image_size: likewise.
+        mean: likewise.
+        std: likewise.
+        named: further arguments, which must be those of the checkpoint's encoder.
+
+    Raises:
+        ValueError: if the checkpoint's encoder is of another kind.
+    """
+    held = read_encoder(pretrained, type(encoder)) if _is_checkpoint(pretrained) else None
+    if held is None:
+        return Given(pretrained, config or {}, image_size, mean, std)
+    arguments, weights = held
+    # Sizes in a file that serves runs with and without a checkpoint are no fault.
+    for name, value in {**(config or {}), **named}.items():
+        there = _in_record(name, arguments, otherwise=value)
+        if there != value:
+            raise ValueError(
+                f"{type(encoder).__name__}: {name} must be {there!r}, as in {pretrained}, got "
+                f"{value!r}. Leave it out, or give the checkpoint's."
+            )
+    return Given(
+        pretrained=None,
+        config=arguments.get("config") or {},
+        image_size=image_size or arguments["image_size"],
+        mean=mean or arguments["mean"],
+        std=std or arguments["std"],
+        weights=weights,
+        source=str(pretrained),
+    )
+
+
+def read_encoder(
+    path: str | Path | None, wanted: type[VisionEncoder]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the arguments and the weights of the encoder that a checkpoint holds.
+
+    Args:
+        path: checkpoint of any model of this library: a pretraining, a vision-language model, an
+            encoder; of an ensemble's encoders, the one that is of the class wanted.
+        wanted: the encoder's class.
+
+    Raises:
+        ValueError: if it is no such checkpoint, or holds none or several of that class.
+    """
+    content = read_any_checkpoint(str(path))
+    record = dict(content.get("hyper_parameters", {}))
+    made = {"class_path": record.pop("_class_path", ""), "init_args": record}
+    held = list(_records(made, ""))
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in wanted.__mro__}
+    fitting = [(prefix, inner) for prefix, inner in held if inner["class_path"] in kinds]
+    if len(fitting) != 1 or "state_dict" not in content:
+        names = [inner["class_path"].rpartition(".")[2] for _, inner in held]
+        encoders = ", ".join(name for name in names if name.endswith("Encoder"))
+        there = f"{len(fitting)} of them" if fitting else encoders or "no encoder"
+        raise ValueError(
+            f"{wanted.__name__}: pretrained must be weights, or a checkpoint of this library that "
+            f"holds one {wanted.__name__}, got {path}, which holds {there}."
+        )
+    [(prefix, found)] = fitting
+    state = content["state_dict"]
+    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return found["init_args"], weights
+
+
+def _is_checkpoint(path: str | Path | None) -> bool:
+    # Other projects' .ckpt files are weights like any: they do not say what they hold.
+    if path is None or Path(path).suffix != ".ckpt" or not Path(path).exists():
+        return False
+    if Path(path).is_dir():
+        raise ValueError(
+            f"pretrained: {path} must be a file, got a checkpoint in shards. Make a file of it: "
+            f"python -m lightning.fabric.utilities.consolidate_checkpoint {path} --output_file "
+            f"FILE.ckpt"
+        )
+    return "_class_path" in read_any_checkpoint(path).get("hyper_parameters", {})
+
+
+def _records(record: Any, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the records of all objects in a record, each with where in the weights it is."""
+    if not isinstance(record, dict):
+        return
+    inner = record.get("init_args", {}) if "class_path" in record else record
+    if "class_path" in record:
+        yield prefix, {"init_args": {}, **record}
+    for name, value in inner.items():
+        yield from _records(value, f"{prefix}{name}.")
+
+
+def _in_record(name: str, arguments: dict[str, Any], otherwise: Any) -> Any:
+    sizes = arguments.get("config") or {}
+    return arguments.get(name, sizes.get(name, sizes.get(NAMES.get(name, name), otherwise)))

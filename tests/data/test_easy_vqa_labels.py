@@ -1,0 +1,43 @@
+import pytest
+
+from lit_vlm.data import EasyVQACaptions, EasyVQALabels
+
+
+@pytest.fixture(scope="module")
+def labels() -> EasyVQALabels:
+    """The test pictures' classes."""
+    source = EasyVQALabels("test")
+    source.prepare()
+    return source
+
+
+@pytest.fixture(scope="module")
+def captions() -> EasyVQACaptions:
+    """The test pictures' captions."""
+    source = EasyVQACaptions("test")
+    source.prepare()
+    return source
+
+
+def test_has_a_class_for_each_colour_and_shape(labels: EasyVQALabels) -> None:
+    assert len(labels.classes) == 24
+    assert labels.classes == tuple(sorted(labels.classes))
+    assert len(labels) == 888
+    assert labels.num_left_out == 112
+    assert {labels.label(i) for i in range(len(labels))} == set(range(24))
+    assert labels.picture(0).size == (64, 64)
+
+
+def test_captions_agree_with_classes(labels: EasyVQALabels, captions: EasyVQACaptions) -> None:
+    told = {captions.name(i): captions.captions(i) for i in range(len(captions))}
+    for index in range(len(labels)):
+        color, shape = labels.classes[labels.label(index)].split()
+        expected = (f"a {color} {shape}", f"a {color} shape", f"a {shape}")
+        assert told[labels.name(index)] == expected
+
+
+def test_captions_tell_what_is_known(captions: EasyVQACaptions) -> None:
+    assert len(captions) == 988
+    assert captions.num_left_out == 12
+    counts = [len(captions.captions(i)) for i in range(len(captions))]
+    assert (counts.count(3), counts.count(1)) == (888, 100)
