@@ -324,7 +324,7 @@ def run(command: str, words: list[str], cli: type[LitVLMCLI] = LitVLMCLI) -> Lit
     Raises:
         ConfigError: if the command line or a config is wrong.
     """
-    quieten()
+    quieten(command)
     known_classes()
     # Interpolations in a config are then relative to the file's own keys, not the subcommand's.
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)

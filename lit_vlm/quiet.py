@@ -13,13 +13,19 @@ _NO_NEWS = (
 )
 
 
-def quieten() -> None:
-    """Leave out what is no news, and show warnings without the code that gave them."""
+def quieten(command: str) -> None:
+    """Leave out what is no news, and show warnings without the code that gave them.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+    """
     # Lightning on this torch warns once per data loader, and advertises two of its products.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # Frozen parts are in evaluation mode on purpose.
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training.*")
+    if command != "fit":  # callbacks that chose a checkpoint in training have nothing to do
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_news)
     warnings.formatwarning = _format_warning

@@ -88,7 +88,7 @@ def test_names_the_option_that_was_meant(
         ),
         (
             "--model.connector lit_vlm.conectors.LinearConnector",
-            "at model.connector: there is no 'conectors' in lit_vlm. Did you mean: connectors?",
+            "at model.connector: there is no 'conectors' in lit_vlm. Did you mean: connectors",
         ),
         (
             "--model.connector my_projct.MyConnector",

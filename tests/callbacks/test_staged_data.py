@@ -192,7 +192,7 @@ def test_a_run_resumes_at_its_stages_image_size(
     ("options", "trainer_options", "message"),
     [
         ({"image_size": 20}, {}, "multiple of the patch size 8, got 20"),
-        ({"data": ["caption"]}, {}, r"names of train \(captions, instructions\), got 'caption'"),
+        ({"data": ["caption"]}, {}, r"train \(captions, instructions\), got 'caption'"),
         ({"share": 0.5, "batch_size": 2}, {"max_steps": -1}, "a share must be one of the"),
         ({"batch_size": 2}, {"limit_train_batches": 0.5}, "must be a whole number, got 0.5"),
         ({"batch_size": 2}, {"val_check_interval": 2}, "must be a share of one, got 2"),

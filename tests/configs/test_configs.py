@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+from safetensors.torch import save_file
 from transformers import Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM
 
 from lit_vlm.cli import LitVLMCLI
 from lit_vlm.config_files import CONFIGS
 from lit_vlm.language_models.tokenizers import train_bpe
-from lit_vlm.model import VisionLanguageModel
+from lit_vlm.trainable import TrainableModule
 
 CLI = Callable[..., tuple[int, str, str]]
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -39,6 +41,8 @@ def parts(tmp_path: Path) -> Path:
     llama.save_pretrained(folder / "smollm2-135m")
     tokenizer = train_bpe(["what color is it?"], vocab_size=300)
     tokenizer.save_pretrained(folder / "smollm2-135m")
+    eye = timm.create_model("tf_efficientnet_lite0")
+    save_file(eye.state_dict(), folder / "efficientnet-lite0.safetensors")
     return folder
 
 
@@ -55,7 +59,7 @@ def test_every_config_builds_its_model_data_and_trainer(
     code, _, err = cli("fit", "--config", name)
     assert code == 0, err
     model: Any = built[0].model
-    assert isinstance(model, VisionLanguageModel)
+    assert isinstance(model, TrainableModule)
     assert built[0].datamodule is not None
     assert Path(built[0].trainer.default_root_dir) == Path("runs") / name
     assert list(tmp_path.iterdir()) == [parts]

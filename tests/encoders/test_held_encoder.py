@@ -101,7 +101,7 @@ def test_refuses_another_kind_of_encoder(tmp_path: Path) -> None:
     path = save(pretraining(CLIPEncoder(SIZES, **PLAIN)), tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match="holds one SigLIPEncoder, got .*which holds CLIPEncoder"):
         SigLIPEncoder(pretrained=path)
-    two = {"one": CLIPEncoder(SIZES, **PLAIN), "two": CLIPEncoder(SIZES, **PLAIN)}
+    two: dict[str, VisionEncoder] = {name: CLIPEncoder(SIZES, **PLAIN) for name in ("one", "two")}
     path = save(pretraining(EnsembleEncoder(two)), tmp_path / "two.ckpt")
     with pytest.raises(ValueError, match="which holds 2 of them"):
         CLIPEncoder(pretrained=path)

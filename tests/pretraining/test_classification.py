@@ -77,7 +77,8 @@ def test_pools_what_the_encoder_pools() -> None:
 def test_every_trainable_tensor_gets_a_gradient() -> None:
     for mixup in (0.0, 0.8):
         made = model(mixup=mixup)
-        made.training_figures(labelled())["loss"].backward()
+        loss = made.training_figures(labelled())["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
         assert all(p.grad is not None for p in made.parameters())
 
 

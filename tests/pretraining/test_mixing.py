@@ -27,20 +27,20 @@ def test_cutmix_puts_a_piece_of_one_picture_into_another() -> None:
     torch.manual_seed(3)
     mixed, targets = Mixing(0.0, 1.0, 1.0)(images, labels, 3)
     foreign = (mixed[0] > 0).float().mean()
-    assert set((mixed[0] * 255).round().unique().tolist()) <= {0.0, 180.0}
+    assert set((mixed[0] * 255).round().flatten().tolist()) <= {0.0, 180.0}
     assert torch.isclose(targets[0, 1], foreign, atol=1e-5)
 
 
 def test_draws_the_same_from_the_same_state_and_leaves_numpys_alone() -> None:
     images, labels = batch()
-    before = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    before = np.random.get_state()[1].tolist()  # type: ignore[index]
     drawn = []
     for _ in range(2):
         torch.manual_seed(7)
         drawn.append(Mixing(0.8, 1.0, 0.5)(images, labels, 3))
     assert torch.equal(drawn[0][0], drawn[1][0])
     assert torch.equal(drawn[0][1], drawn[1][1])
-    assert np.random.get_state()[1].tolist() == before  # type: ignore[index, union-attr]
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index]
     assert images.dtype == torch.uint8
 
 
