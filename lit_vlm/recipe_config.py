@@ -29,6 +29,9 @@ def recipe_source(config: dict[str, Any]) -> RecipeSource:
     options = model.get("init_args", {})
     kind = import_class(model["class_path"])
     ours = inspect.isclass(kind) and issubclass(kind, TrainableModule)
+    if ours and hasattr(kind, "plan_of"):
+        implied_stages, implied_rates = kind.plan_of(options)
+        stages, rates = {**implied_stages, **stages}, {**implied_rates, **rates}
     return RecipeSource(
         parts=_parts(kind, options),
         stages={name: _made(Stage, stage) for name, stage in stages.items()}
@@ -66,6 +69,8 @@ def _made(kind: Any, options: Any) -> Any:
 
 
 def _parts(kind: Any, options: dict[str, Any]) -> list[str]:
+    if named := getattr(kind, "part_names", ()):
+        return list(named)
     found = [
         name
         for name, parameter in inspect.signature(kind).parameters.items()

@@ -76,3 +76,29 @@ def test_of_a_strangers_model_only_what_is_named_is_known(config: dict[str, Any]
     config["model"] = {"class_path": "lightning.pytorch.demos.boring_classes.BoringModel"}
     source = recipe_source(config)
     assert (source.parts, source.learning_rate, source.curve) == ([], None, None)
+
+
+def test_reads_what_the_letters_of_two_towers_imply(config: dict[str, Any]) -> None:
+    config["model"] = {
+        "class_path": "lit_vlm.pretraining.ContrastivePretraining",
+        "init_args": {
+            **config["model"]["init_args"],
+            "towers": "Uu",
+            "image_multiplier": 0.1,
+            "unlock_after": 0.25,
+        },
+    }
+    source = recipe_source(config)
+    assert source.parts == ["encoder", "text_encoder", "head"]
+    assert source.stages == {
+        "locked": Stage(trains=["text_encoder", "head"], share=0.25),
+        "unlocked": Stage(trains=["encoder", "text_encoder", "head"]),
+    }
+    assert source.rates == {"encoder": PartLR(multiplier=0.1)}
+
+
+def test_names_the_student_of_a_self_distillation(config: dict[str, Any]) -> None:
+    config["model"]["class_path"] = "lit_vlm.pretraining.SelfDistillation"
+    source = recipe_source(config)
+    assert source.parts == ["student", "student_head"]
+    assert list(source.stages) == [WHOLE_RUN]

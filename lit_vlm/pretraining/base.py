@@ -1,7 +1,7 @@
 """What all ways of pretraining an encoder share."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,6 +9,8 @@ from torch import Tensor
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.images import Resize
 from lit_vlm.optim import Schedule
+from lit_vlm.part_rates import PartLR
+from lit_vlm.stages import Stage
 from lit_vlm.trainable import TrainableModule
 
 
@@ -28,6 +30,18 @@ class PretrainingModule(TrainableModule, ABC):
         schedule: see there.
         min_learning_rate: see there.
     """
+
+    part_names: ClassVar[tuple[str, ...]]
+    """What trains, for those who ask before there is a model."""
+
+    @classmethod
+    def plan_of(cls, options: dict[str, Any]) -> tuple[dict[str, Stage], dict[str, PartLR]]:
+        """Return the stages and rates that constructor arguments imply; none unless it says so.
+
+        Args:
+            options: the arguments, as plain values.
+        """
+        return {}, {}
 
     def __init__(
         self,

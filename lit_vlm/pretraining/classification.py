@@ -59,6 +59,8 @@ class ClassificationPretraining(PretrainingModule):
         torch.Size([2, 10])
     """
 
+    part_names = ("encoder", "head")
+
     def __init__(
         self,
         encoder: VisionEncoder,

@@ -16,6 +16,7 @@ from lit_vlm.freezing import trains
 from lit_vlm.images import Resize
 from lit_vlm.language_models.text_encoder import TextEncoder
 from lit_vlm.optim import Schedule
+from lit_vlm.part_rates import PartLR
 from lit_vlm.pretraining.contrastive_head import ContrastiveHead, ContrastiveLoss
 from lit_vlm.pretraining.gradient_caching import recomputed
 from lit_vlm.pretraining.lock_letters import LockLetters, TowerPlan
@@ -24,6 +25,7 @@ from lit_vlm.pretraining.retrieving import RetrievingModule
 from lit_vlm.pretraining.sigmoid_loss import sigmoid_contrastive_loss
 from lit_vlm.pretraining.softmax_loss import softmax_contrastive_loss
 from lit_vlm.pretraining.tokenizer_from_captions import prepare_tokenizer
+from lit_vlm.stages import Stage
 
 
 class ContrastivePretraining(RetrievingModule):
@@ -87,6 +89,15 @@ class ContrastivePretraining(RetrievingModule):
         >>> model.embed_images(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 48])
     """
+
+    part_names = ("encoder", "text_encoder", "head")
+
+    @classmethod
+    def plan_of(cls, options: dict[str, Any]) -> tuple[dict[str, Stage], dict[str, PartLR]]:
+        """Return the stages and rates that ``towers`` and what goes with it imply."""
+        names = ("image_multiplier", "text_multiplier", "unlock_after")
+        plan = TowerPlan(options.get("towers"), **{n: options[n] for n in names if n in options})
+        return plan.stages, plan.rates
 
     def __init__(
         self,

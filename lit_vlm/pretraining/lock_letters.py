@@ -76,6 +76,23 @@ class TowerPlan:
         """Whether a tower, ``encoder`` or ``text_encoder``, is locked for the whole run."""
         return self.letters is not None and self.letters[_TOWERS.index(tower)] == "L"
 
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """The stages that lock what the letters lock; none if all trains from the start."""
+        if self.letters is None:
+            return {}
+        trained = [*(name for name in _TOWERS if not self.locks(name)), "head"]
+        if not self.unlock_after:
+            return {} if len(trained) > len(_TOWERS) else {"locked": Stage(trains=trained)}
+        length = "share" if isinstance(self.unlock_after, float) else "steps"
+        later: Any = {"trains": [n for n in trained if n != "encoder"], length: self.unlock_after}
+        return {"locked": Stage(**later), "unlocked": Stage(trains=trained)}
+
+    @property
+    def rates(self) -> dict[str, PartLR]:
+        """The towers that learn at another rate."""
+        return {n: PartLR(multiplier=float(m)) for n, m in self.multipliers.items() if m != 1}
+
     def callbacks(self, trainer: Trainer) -> list[Callback]:
         """Return the callbacks that make it so, the same at each call; drop idle ones like them.
 
@@ -83,7 +100,11 @@ class TowerPlan:
             ValueError: if others already say what trains, or how fast.
         """
         if self._made is None:
-            self._made = [*self._freezing(), *self._rates()]
+            self._made = []
+            if self.stages:
+                self._made.append(StagedFreezing(self.stages, save_stages=False))
+            if self.rates:
+                self._made.append(PretrainedLR(self.rates))
         known: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         others = [callback for callback in known if callback not in self._made]
         self._check_alone(others)
@@ -106,28 +127,6 @@ class TowerPlan:
                     f"{_MEANINGS[letter]}. Change the one or the other."
                 )
 
-    def _freezing(self) -> Iterator[Callback]:
-        if self.letters is None:
-            return
-        trained = [*(name for name in _TOWERS if not self.locks(name)), "head"]
-        later = [name for name in trained if name != "encoder"]
-        if isinstance(self.unlock_after, float) and self.unlock_after:
-            first = Stage(trains=later, share=self.unlock_after)
-        elif self.unlock_after:
-            first = Stage(trains=later, steps=int(self.unlock_after))
-        elif len(trained) == len(_TOWERS) + 1:
-            return
-        else:
-            yield StagedFreezing({"locked": Stage(trains=trained)}, save_stages=False)
-            return
-        stages = {"locked": first, "unlocked": Stage(trains=trained)}
-        yield StagedFreezing(stages, save_stages=False)
-
-    def _rates(self) -> Iterator[Callback]:
-        parts = {n: PartLR(multiplier=float(m)) for n, m in self.multipliers.items() if m != 1}
-        if parts:
-            yield PretrainedLR(parts)
-
     def _check_alone(self, others: list[Any]) -> None:
         freezes = [
             type(callback).__name__
@@ -140,7 +139,7 @@ class TowerPlan:
                 f"{_WHO}: towers={self.letters} must say alone what trains, got {freezes[0]} too. "
                 f"Leave one of them out."
             )
-        if any(self._rates()) and any(isinstance(c, PretrainedLR) and c.parts for c in others):
+        if self.rates and any(isinstance(c, PretrainedLR) and c.parts for c in others):
             raise ValueError(
                 f"{_WHO}: image_multiplier and text_multiplier must say learning rates alone, got "
                 f"PretrainedLR too. Leave them out, and name the towers there: encoder, "

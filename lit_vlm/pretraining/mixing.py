@@ -22,9 +22,7 @@ class Mixing:
         chance: the probability, which is 0 if neither is asked for.
     """
 
-    def __init__(
-        self, mixup: int | float, cutmix: int | float, probability: int | float
-    ) -> None:
+    def __init__(self, mixup: int | float, cutmix: int | float, probability: int | float) -> None:
         if min(mixup, cutmix) < 0:
             raise ValueError(
                 f"Mixing: mixup and cutmix must not be negative, got {mixup} and {cutmix}."

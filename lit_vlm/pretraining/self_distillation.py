@@ -95,6 +95,8 @@ class SelfDistillation(StudentTeacherModule):
         (27, ['student', 'student_head'])
     """
 
+    part_names = ("student", "student_head")
+
     def __init__(
         self,
         encoder: VisionEncoder,
