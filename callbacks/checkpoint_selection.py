@@ -163,7 +163,7 @@ class CheckpointSelection(Callback):
         candidates: dict[str, Candidate] = {}
         missing: list[str] = []
         if not best:
-            missing.append("there is no best checkpoint: the run was never validated")
+            missing.append("there is no best checkpoint: no validation chose one")
         elif (peak := read_candidate("best", Path(best), root)).step == newest.step is not None:
             missing.append(f"best and last are the same state, that of step {newest.step:,}")
         else:

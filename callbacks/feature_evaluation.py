@@ -11,7 +11,12 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
 from torch import Tensor
 
-from lit_vlm.deepspeed_engine import uses_zero_3
+from lit_vlm.encoder_checks import (
+    check_numbers,
+    check_pictures,
+    check_strategy,
+    possible_neighbours,
+)
 from lit_vlm.encoder_report import EncoderReport, Score
 from lit_vlm.encoder_sight import (
     EMBEDDING,
@@ -23,10 +28,11 @@ from lit_vlm.encoder_sight import (
 )
 from lit_vlm.encoder_vectors import LabelledRows, LabelledVectors, gather_lists, rank_and_world
 from lit_vlm.encoders import VisionEncoder
+from lit_vlm.figure_file import write_figures
 from lit_vlm.freezing import evaluating
 from lit_vlm.labelled_pictures import LabelledPictures, Split
 from lit_vlm.level_scores import neighbour_scores, probe_scores, zero_shot_scores
-from lit_vlm.sharding import is_sharded
+from lit_vlm.metrics.finite import check_finite
 from lit_vlm.zero_shot import check_templates
 from lit_vlm.zero_shot_templates import NAMED
 
@@ -40,7 +46,8 @@ class FeatureEvaluation(Callback):
     or else of its last level; ``val/knn_20_layer_3`` and the like of each level, the mean of its
     patches; ``val/zero_shot_top1`` of the module's own embeddings. They can be monitored. Test
     prints a table with intervals and writes it to a file. Training takes the same course with it
-    as without.
+    as without. Without training pictures, neighbours and probes are left out; pictures whose
+    vectors are not finite count as wrong.
 
     The module is a ``VisionEncoder`` or has one as ``encoder``. The data module has
     ``labelled_loader(split)``, as ``ImageClassificationDataModule`` has.
@@ -58,12 +65,14 @@ class FeatureEvaluation(Callback):
             ``openai`` (CLIP's eighty for ImageNet).
         every_n_validations: evaluate in each n-th validation; 0 for test only.
         output: file for the scores, ``.json`` or ``.csv``; None for ``evaluation.json`` under the
-            trainer's ``default_root_dir``.
+            trainer's ``default_root_dir``. If given, a test without pictures with classes writes
+            the figures that it logs there.
 
     Raises:
-        ValueError: if an argument is out of range; when it evaluates, if there are no labelled
-            pictures, or a strategy splits the encoder's weights.
-        TypeError: when it evaluates, if there is no encoder, or no such data.
+        ValueError: if an argument is out of range; when ``fit`` starts, if the data lacks a split;
+            when it evaluates, if there are no labelled pictures, vectors to learn from are not
+            finite, or a strategy splits the encoder's weights.
+        TypeError: when ``fit`` starts or it evaluates, if there is no encoder, or no such data.
     """
 
     def __init__(
@@ -80,7 +89,7 @@ class FeatureEvaluation(Callback):
     ) -> None:
         texts = NAMED[templates] if isinstance(templates, str) else templates
         check_templates(texts, "FeatureEvaluation")
-        _check(knn, probe_steps, every_n_validations)
+        check_numbers(knn, probe_steps, every_n_validations)
         self.data = data
         self.knn = tuple(knn)
         self.temperature = temperature
@@ -119,6 +128,18 @@ class FeatureEvaluation(Callback):
         """Go on counting."""
         self._validations = state_dict["validations"]
 
+    @property
+    def evaluates_later(self) -> bool:
+        """Whether a later validation of this run is the first one that it evaluates in."""
+        return self._validations < self.every_n_validations
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse, before anything is trained, what its validations could not evaluate."""
+        if self.every_n_validations and trainer.enable_validation:
+            encoder_of(pl_module)
+            check_strategy(trainer, pl_module)
+            self._pictures.check(trainer, self._needed(pl_module, "val"))
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate and log, before checkpoints ask for what they monitor."""
         if trainer.sanity_checking or not self.every_n_validations:
@@ -127,43 +148,86 @@ class FeatureEvaluation(Callback):
             self._validations += 1
             if self._validations % self.every_n_validations:
                 return
+        elif not self._is_meant(trainer, pl_module):
+            return
         self._evaluate(trainer, pl_module, "val")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier evaluation; refuse an encoder alone without data for one."""
+        self.report = None
+        if isinstance(pl_module, VisionEncoder):
+            self._pictures.check(trainer, self._needed(pl_module, "test"))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate and log, if there is data for it."""
-        own = isinstance(pl_module, VisionEncoder) or self.data is not None
-        if own or (has_encoder(pl_module) and self._pictures.given(trainer)):
+        if not self._is_meant(trainer, pl_module):
+            return
+        if self._pictures.given(trainer) and not self._pictures.has(trainer, "test"):
+            # A run that ends with a test has trained by now.
+            rank_zero_warn("FeatureEvaluation: nothing is evaluated: its data has no test.")
+        else:
             self._evaluate(trainer, pl_module, "test")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table and write the file."""
-        if self.report is None or self.report.split != "test" or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
-        Console().print(self.report.table())
-        path = self.output or Path(trainer.default_root_dir) / "evaluation.json"
-        self.report.write(path)
-        print(f"the scores are in {path}")
+        if self.report is not None:
+            Console().print(self.report.table())
+            path = self.output or Path(trainer.default_root_dir) / "evaluation.json"
+            self.report.write(path)
+            print(f"the scores are in {path}")
+        elif self.output is not None:
+            figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            write_figures(self.output, figures)
+            print(f"no picture has a class to evaluate on; the test's figures are in {self.output}")
+
+    def _is_meant(self, trainer: Trainer, module: LightningModule) -> bool:
+        own = isinstance(module, VisionEncoder) or self.data is not None
+        return own or (has_encoder(module) and self._pictures.given(trainer))
+
+    @property
+    def _asks_to_learn(self) -> bool:
+        return bool(self.knn or self.probe_learning_rates)
+
+    def _needed(self, module: LightningModule, split: Split) -> list[str]:
+        # What embeds texts can be evaluated without anything that learns.
+        return ["train", split] if self._asks_to_learn and not embeds_texts(module) else [split]
+
+    def _learns(self, trainer: Trainer) -> bool:
+        if self._asks_to_learn and not self._pictures.has(trainer, "train"):
+            rank_zero_warn(
+                "FeatureEvaluation: neighbours and probes are left out: the data has no training "
+                "pictures to learn from."
+            )
+            return False
+        return self._asks_to_learn
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule, split: Split) -> None:
         encoder = encoder_of(pl_module)
-        _check_strategy(trainer, pl_module)
+        check_strategy(trainer, pl_module)
+        self._pictures.check(trainer, [split])
+        learns = self._learns(trainer)
         with isolate_rng(), torch.no_grad(), evaluating(pl_module):
             data = self._pictures.of(trainer, encoder, split)
-            self.report = self._scored(trainer, pl_module, data, split)
+            texts = embeds_texts(pl_module) and bool(getattr(data, "classes", ()))
+            if not learns and not texts:
+                return
+            self.report = self._scored(trainer, pl_module, data, split, learns, texts)
         figures = {f"{split}/{name}": value for name, value in self.report.figures().items()}
         # They are the same on all ranks already; Lightning wants to be told to reduce them.
         pl_module.log_dict(figures, sync_dist=True, batch_size=1)
 
-    def _scored(self, trainer: Trainer, module: Any, data: Any, split: Split) -> EncoderReport:
-        device, names = module.device, tuple(getattr(data, "classes", ()))
-        texts = embeds_texts(module) and bool(names)
-        learns = bool(self.knn or self.probe_learning_rates)
+    def _scored(
+        self, trainer: Trainer, module: Any, data: Any, split: Split, learns: bool, texts: bool
+    ) -> EncoderReport:
+        device = module.device
         with trainer.precision_plugin.forward_context():
             train = collect(module, data.labelled_loader("train") if learns else (), False)
             test = collect(module, data.labelled_loader(split), texts)
-            classes = name_classes(module, names, self.templates) if texts else None
+            classes = name_classes(module, tuple(data.classes), self.templates) if texts else None
         known, wanted = train.rows(device), test.rows(device)
-        _check_pictures(len(known) if learns else None, len(wanted))
+        check_pictures(len(known) if learns else None, len(wanted))
         scores = self._score_levels(train, known, test, wanted, device) if learns else []
         if classes is not None:
             images = wanted.take(test.vectors[EMBEDDING], device)
@@ -178,7 +242,7 @@ class FeatureEvaluation(Callback):
         wanted: LabelledRows,
         device: torch.device,
     ) -> list[Score]:
-        ks = _possible(self.knn, len(known))
+        ks = possible_neighbours(self.knn, len(known))
 
         def score(level: str, bank: Tensor, queries: Tensor) -> list[Score]:
             learnt = bank.to(device), known.labels.to(device)
@@ -194,47 +258,7 @@ class FeatureEvaluation(Callback):
         for place, level in enumerate(train.vectors):
             bank = known.take(train.vectors[level], device)
             queries = wanted.take(test.vectors[level], device)
+            # All ranks have them: one that stopped alone would leave the others waiting.
+            check_finite(bank, f"FeatureEvaluation: {level}")
             found.append(score(level, bank, queries) if place % ranks == rank else [])
         return [score for level in gather_lists(found) for score in level]
-
-
-def _check(knn: Sequence[int], probe_steps: int, every_n_validations: int) -> None:
-    if knn and min(knn) < 1:
-        raise ValueError(
-            f"FeatureEvaluation: knn must be numbers of neighbours, from 1 on, got {list(knn)}."
-        )
-    if probe_steps < 1 or every_n_validations < 0:
-        raise ValueError(
-            f"FeatureEvaluation: probe_steps must be at least 1 and every_n_validations at least "
-            f"0, got {probe_steps} and {every_n_validations}."
-        )
-
-
-def _check_strategy(trainer: Trainer, module: LightningModule) -> None:
-    if is_sharded(module) or uses_zero_3(trainer):
-        raise ValueError(
-            "FeatureEvaluation: the strategy must leave the encoder whole, got one that splits it "
-            "between processes. Use --trainer.strategy ddp, or test a checkpoint of the run."
-        )
-
-
-def _check_pictures(known: int | None, wanted: int) -> None:
-    if known is not None and known < 2:
-        raise ValueError(
-            f"FeatureEvaluation: there must be at least two training pictures with a class, got "
-            f"{known}."
-        )
-    if not wanted:
-        raise ValueError(
-            "FeatureEvaluation: there must be a picture with a class to evaluate on, got none."
-        )
-
-
-def _possible(ks: Sequence[int], known: int) -> list[int]:
-    left_out = [k for k in ks if k > known]
-    if left_out:
-        rank_zero_warn(
-            f"FeatureEvaluation: knn {left_out} are left out: there are only {known} training "
-            f"pictures with a class."
-        )
-    return [k for k in ks if k <= known]

@@ -33,10 +33,12 @@ def chat(words: Sequence[str]) -> None:
     run = [word for name in options.config for word in ("--config", find_config(name))]
     if options.root is not None:
         run += ["--trainer.default_root_dir", options.root]
-    model = load_model(locate_checkpoint(options.ckpt_path, run))
+    path = locate_checkpoint(options.ckpt_path, run)
+    model = load_model(path)
     if not isinstance(model, VisionLanguageModel):
         raise ValueError(
             f"chat: the checkpoint must hold a VisionLanguageModel, got {type(model).__name__}."
+            f"{_what_to_do(model, path)}"
         )
     model.eval()
     for name in GENERATION_OPTIONS:
@@ -47,6 +49,18 @@ def chat(words: Sequence[str]) -> None:
         print(dialogue.ask(options.question))
     else:
         _talk(dialogue)
+
+
+def _what_to_do(model: object, path: str) -> str:
+    from lit_vlm.pretraining.base import PretrainingModule
+
+    if not isinstance(model, PretrainingModule):
+        return ""
+    eye = type(model.encoder).__name__
+    return (
+        f" Train one with the encoder in it: lit-vlm fit --config quickstart --model.encoder {eye} "
+        f"--model.encoder.pretrained {path}"
+    )
 
 
 class _Dialogue:

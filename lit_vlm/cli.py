@@ -45,6 +45,7 @@ from lit_vlm.encoders import VisionEncoder
 from lit_vlm.errors import ConfigError
 from lit_vlm.evaluation import AnsweringModule
 from lit_vlm.parser import FriendlyParser
+from lit_vlm.pretraining.base import PretrainingModule
 from lit_vlm.quiet import quieten
 from lit_vlm.run_folder import (
     CHECKPOINTS,
@@ -62,6 +63,11 @@ _WRONG_DATA = {
     True: "--data must be a folder of images or an image for {}, which answers no questions.",
     False: "--data must be a file of questions (.jsonl) for {}, got images alone.",
 }
+
+_NO_ANSWERS = (
+    "predict is for vision-language models and encoders, got a {}. For the features of its "
+    "encoder: lit-vlm predict --model {} --model.pretrained {} --data FOLDER."
+)
 
 _OUTPUTS = {"test": "predictions-{}.jsonl", "predict": "answers-{}.jsonl"}
 _ENCODER_OUTPUTS = {"test": "evaluation-{}.json", "predict": "features-{}.safetensors"}
@@ -93,8 +99,6 @@ class LitVLMCLI(LightningCLI):
         parser.add_lightning_class_args(PretrainedLR, "pretrained_lr")
         parser.add_lightning_class_args(TrainableReport, "trainable_report")
         parser.add_lightning_class_args(FeatureEvaluation, "feature_evaluation")
-        # It reads all pictures: in validation only if it is asked for.
-        parser.set_defaults({"feature_evaluation.every_n_validations": 0})
         parser.add_argument(
             "--output",
             type=str | None,
@@ -110,6 +114,13 @@ class LitVLMCLI(LightningCLI):
             help="Whether fit ends by testing the selected checkpoint, or the best one without a "
             "selection, if there is test data.",
         )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            # It reads all pictures: while a model trains only if it is asked for.
+            parser.set_defaults({"feature_evaluation.every_n_validations": 0})
+        return parser
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse the words given, which ``run`` has prepared from the command line's."""
@@ -203,6 +214,10 @@ class LitVLMCLI(LightningCLI):
 
     def before_predict(self) -> None:
         """Find the checkpoint, which an encoder may do without, and check that the data fits."""
+        if isinstance(self.model, PretrainingModule):
+            path = resolve_checkpoint(self.asked, self.folder) if self.asked else "CHECKPOINT"
+            eye = type(self.model.encoder).__name__
+            raise ConfigError(_NO_ANSWERS.format(type(self.model).__name__, eye, path))
         if self._looks_only != isinstance(self.datamodule, ImageDataModule):
             raise ConfigError(_WRONG_DATA[self._looks_only].format(type(self.model).__name__))
         self._find_checkpoint_or_weights()
@@ -216,6 +231,16 @@ class LitVLMCLI(LightningCLI):
             if isinstance(stop, SIGTERMException):
                 stop.code = 128 + signal.SIGTERM  # Lightning's own says that all went well
             raise
+
+    def validate(self, **kwargs: Any) -> None:
+        """Validate; say so if that has no figures."""
+        self.trainer.validate(**kwargs)
+        if not self.trainer.callback_metrics:
+            rank_zero_warn(
+                f"validate: {type(self.model).__name__} logged no figures. Evaluate its features "
+                f"on pictures with classes: --feature_evaluation.every_n_validations 1, and "
+                f"--feature_evaluation.data if its own have none."
+            )
 
     def predict(self, **kwargs: Any) -> None:
         """Predict; the answers go to the file, not to memory."""

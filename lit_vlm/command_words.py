@@ -5,15 +5,20 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from lit_vlm.asked_checkpoint import locate_checkpoint
 from lit_vlm.checkpoints import data_config, model_config, read_checkpoint
 from lit_vlm.config_files import find_config, read_config
 from lit_vlm.errors import ConfigError
+from lit_vlm.run_folder import CHECKPOINTS
 
 NO_MODEL = "{} must know a trained model, got none. Give --ckpt_path RUN/checkpoints/best.ckpt."
 _STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
+_EVALUATION = "feature_evaluation"
 _CONVERSATIONS = (".json", ".jsonl")
-_SEPARATED = ("--config", "-c", "--ckpt_path", "--data", "--model")
+_CHOICES = ("--data", "--model", f"--{_EVALUATION}")
+_SEPARATED = ("--config", "-c", "--ckpt_path", *_CHOICES)
 
 
 def prepare_words(command: str, words: list[str]) -> list[str]:
@@ -21,9 +26,10 @@ def prepare_words(command: str, words: list[str]) -> list[str]:
 
     ``--config NAME`` becomes a path, and so does ``--ckpt_path RUN_FOLDER``. ``--ckpt_path``
     supplies model and data to every command but ``fit``, unless a config or the command line names
-    others. ``--data FILE.jsonl`` (or ``.json``)
-    becomes a source that reads the file, in place of the one that the command would read; for
-    ``predict``, ``--data FOLDER`` or a picture becomes the pictures in it.
+    others; in the same way, the config beside it supplies ``feature_evaluation`` to ``validate``
+    and ``test``. ``--data FILE.jsonl`` (or ``.json``) becomes a source that reads the file, in
+    place of the one that the command would read; for ``predict``, ``--data FOLDER`` or a picture
+    becomes the pictures in it.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -45,13 +51,15 @@ def prepare_words(command: str, words: list[str]) -> list[str]:
         place = max((i + 2 for i, word in enumerate(words) if word == "--config"), default=0)
         words[place:place] = ["--data", json.dumps(_images(file))]
         file = None
-    chosen = configured | {word[2:] for word in words if word in ("--model", "--data")}
+    chosen = configured | {word[2:] for word in words if word in _CHOICES}
     known: dict[str, Any] = {}
     checkpoint = _last_after("--ckpt_path", words)
     needed = {"model"} if file is not None and checkpoint is None else {"model", "data"}
     if command != "fit" and not needed <= chosen:
         content = _in_checkpoint(command, checkpoint, words)
         known = {key: value for key, value in content.items() if key not in chosen}
+    if command in ("validate", "test") and checkpoint is not None and _EVALUATION not in chosen:
+        known |= _evaluation_of_run(command, locate_checkpoint(checkpoint, words))
     if file is not None:
         if "data" not in chosen | known.keys():
             known["data"] = {"class_path": "lit_vlm.data.ConversationDataModule"}
@@ -116,6 +124,22 @@ def _in_checkpoint(command: str, asked: str | None, words: list[str]) -> dict[st
     content = read_checkpoint(locate_checkpoint(asked, words))
     data = data_config(content)
     return {"model": model_config(content), **({"data": data} if data else {})}
+
+
+def _evaluation_of_run(command: str, checkpoint: str) -> dict[str, Any]:
+    """Return how the run that wrote a checkpoint evaluates features, if its config is there."""
+    folder = Path(checkpoint).parent
+    config = folder.parent / "config.yaml"
+    if folder.name != CHECKPOINTS or not config.is_file():
+        return {}
+    options = OmegaConf.select(OmegaConf.create(read_config(str(config))), _EVALUATION)
+    if options is None:
+        return {}
+    found: Any = OmegaConf.to_container(options, resolve=True)
+    if command == "validate":
+        # How often it evaluates while it trains; now it is asked to.
+        found.pop("every_n_validations", None)
+    return {_EVALUATION: found}
 
 
 def _may_be_class(word: str) -> bool:

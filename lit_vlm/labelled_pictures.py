@@ -1,5 +1,6 @@
 """Where the pictures with classes come from that an encoder is evaluated on."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from lightning import LightningDataModule, Trainer
@@ -24,6 +25,38 @@ class LabelledPictures:
         """Whether there is such data."""
         return hasattr(self._data(trainer), "labelled_loader")
 
+    def has(self, trainer: Trainer, split: str) -> bool:
+        """Whether there is such data, with pictures for a split, as far as it tells."""
+        tells = getattr(self._data(trainer), "has_split", None)
+        return self.given(trainer) and (tells is None or bool(tells(split)))
+
+    def check(self, trainer: Trainer, splits: Sequence[str]) -> None:
+        """Refuse data that cannot be evaluated on.
+
+        Args:
+            trainer: what runs.
+            splits: the parts that it must have.
+
+        Raises:
+            TypeError: if there is no such data.
+            ValueError: if it lacks a part.
+        """
+        if not self.given(trainer):
+            place = "the data" if self._own is None else "feature_evaluation.data"
+            raise TypeError(
+                f"FeatureEvaluation: {place} must have labelled_loader(split), as "
+                f"ImageClassificationDataModule has, got {type(self._data(trainer)).__name__}. "
+                f"Give pictures with classes: --feature_evaluation.data "
+                f"ImageClassificationDataModule."
+            )
+        lacking = [split for split in splits if not self.has(trainer, split)]
+        if lacking:
+            option = "data" if self._own is None else "feature_evaluation.data"
+            raise ValueError(
+                f"FeatureEvaluation: {option} must have {' and '.join(lacking)}, got none. Give "
+                f"{' and '.join(f'--{option}.{split}' for split in lacking)}."
+            )
+
     def of(self, trainer: Trainer, encoder: VisionEncoder, split: Split) -> Any:
         """Return the data module, ready to give training pictures and those of a split.
 
@@ -31,16 +64,7 @@ class LabelledPictures:
             trainer: what runs; its data module is set up already.
             encoder: what pictures are to fit.
             split: the part that is evaluated.
-
-        Raises:
-            TypeError: if there is no such data.
         """
-        if not self.given(trainer):
-            raise TypeError(
-                f"FeatureEvaluation: the data must have labelled_loader(split), as "
-                f"ImageClassificationDataModule has, got {type(self._data(trainer)).__name__}. "
-                f"Give one as data."
-            )
         if self._own is not None:
             self._prepare(trainer, encoder, split)
         return self._data(trainer)

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lit_vlm.encoder_report import PROBE, Score
+from lit_vlm.metrics.finite import finite_rows
 from lit_vlm.metrics.linear_probe import train_linear_probe
 from lit_vlm.metrics.nearest_neighbours import nearest_neighbours
 from lit_vlm.metrics.retrieval import places_of_counterparts
@@ -18,7 +19,7 @@ def neighbour_scores(
     ks: Sequence[int],
     temperature: int | float | None,
 ) -> list[Score]:
-    """Score k-NN; see ``nearest_neighbours``.
+    """Score k-NN; see ``nearest_neighbours``. Vectors that are not finite count as wrong.
 
     Args:
         level: the level's name.
@@ -44,7 +45,7 @@ def probe_scores(
     weight_decays: Sequence[int | float],
     steps: int,
 ) -> list[Score]:
-    """Score a linear probe; see ``train_linear_probe``.
+    """Score a linear probe; see ``train_linear_probe``. Likewise.
 
     Args:
         level: the level's name.
@@ -57,9 +58,11 @@ def probe_scores(
     if not learning_rates:
         return []
     probe = train_linear_probe(*train, learning_rates, weight_decays, steps)
-    correct = int((probe(test[0]).argmax(1) == test[1]).sum())
+    logits = probe(test[0])
+    # The largest of nan is the first, which would be the right class at times.
+    right = (logits.argmax(1) == test[1]) & finite_rows(logits)
     how = probe.learning_rate, probe.weight_decay
-    return [Score(PROBE, level, test[0].shape[1], correct, len(test[1]), *how)]
+    return [Score(PROBE, level, test[0].shape[1], int(right.sum()), len(test[1]), *how)]
 
 
 def zero_shot_scores(

@@ -28,6 +28,7 @@ _TYPES = {
     "collections.abc.Sequence": "a list",
     "dict": "a dictionary",
 }
+_NONE = re.compile(r"=None$")
 _TOP: dict[str, type] = {
     "model": LightningModule,
     "data": LightningDataModule,
@@ -42,6 +43,13 @@ class FriendlyParser(LightningArgumentParser):
         # A prefix of an option would otherwise be taken for the option, a typo among them.
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+
+    def parse_args(self, args: Any = None, *others: Any, **kwargs: Any) -> Any:
+        """Parse options; ``null`` for an argument of a part is no text, as jsonargparse has it."""
+        # It hands such an option on to a parser of the part's class as --name=None.
+        if isinstance(args, list):
+            args = [_NONE.sub("=null", word) if isinstance(word, str) else word for word in args]
+        return super().parse_args(args, *others, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a ``ConfigError`` that names the place and what is accepted there."""
@@ -94,7 +102,6 @@ class FriendlyParser(LightningArgumentParser):
 
 
 def _wrong_class(message: str, place: str) -> str | None:
-    bases = _bases_at(message, place)
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         return f"there is no {found[2]!r} in {found[1]}.{nearest(found[2], names_in(found[1]))}"
     if found := re.search(r"No module named '([\w.]+)'", message):
@@ -102,6 +109,7 @@ def _wrong_class(message: str, place: str) -> str | None:
             f"the module {found[1]!r} must be importable from this folder or be installed, got "
             f"neither.{nearest(found[1], known_classes(), list_all=False)}"
         )
+    bases = _bases_at(message, place)
     refused = re.search(r"Import path (\S+) does not correspond to a subclass", message)
     unknown = re.search(r"Expected a dot import path string: (\S+)", message)
     if refused or (unknown and unknown[1] in known_classes()):
@@ -128,7 +136,8 @@ def _wrong_option(message: str, place: str) -> str | None:
     found = re.search(r"Option '([\w.]+)' is not accepted", message)
     if found is None:
         return None
-    option, owner = found[1], _owner(message)
+    # What is behind it may be another reading of the value, as a class.
+    option, owner = found[1], _owner(message[: found.start()])
     # A class that is given as a factory is named behind the error, other classes before it.
     factory = re.search(r"class_path[^']*'([\w.]+)'", message[found.end() :].partition("\n")[0])
     class_path = factory[1] if factory else owner

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ def known(words: list[str]) -> dict[str, Any]:
 @pytest.fixture
 def checkpoint(finished_run: Path) -> str:
     return str(finished_run / "checkpoints/best.ckpt")
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A finished run that may be changed."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 @pytest.mark.parametrize("words", [["--config", "quickstart"], ["-c", "quickstart"]])
@@ -56,7 +63,8 @@ def test_a_config_without_a_value_is_left_to_the_parser() -> None:
 @pytest.mark.parametrize("form", ["--ckpt_path {}", "--ckpt_path={}"])
 def test_a_checkpoint_supplies_model_and_data(checkpoint: str, command: str, form: str) -> None:
     words = prepare_words(command, form.format(checkpoint).split())
-    assert known(words).keys() == {"model", "data"}
+    evaluated = set() if command == "predict" else {"feature_evaluation"}
+    assert known(words).keys() == {"model", "data"} | evaluated
     assert words[2:] == ["--ckpt_path", checkpoint]
 
 
@@ -69,7 +77,8 @@ def test_a_config_that_names_model_and_data_replaces_the_checkpoints(
     checkpoint: str, cli_folder: Path
 ) -> None:
     words = ["--config", str(cli_folder / "tiny.yaml"), "--ckpt_path", checkpoint]
-    assert prepare_words("test", words) == words
+    assert prepare_words("predict", words) == words
+    assert known(prepare_words("test", words)).keys() == {"feature_evaluation"}
 
 
 def test_a_config_without_a_model_leaves_it_to_the_checkpoint(
@@ -78,16 +87,55 @@ def test_a_config_without_a_model_leaves_it_to_the_checkpoint(
     path = tmp_path / "x.yaml"
     path.write_text("trainer: {accelerator: cpu}\ndata: EasyVQA\nmodel:\n")
     words = prepare_words("test", ["--config", str(path), "--ckpt_path", checkpoint])
-    assert known(words).keys() == {"model"}
+    assert known(words).keys() == {"model", "feature_evaluation"}
 
 
 def test_a_model_on_the_command_line_replaces_the_checkpoints(checkpoint: str) -> None:
     words = prepare_words("test", ["--model", "my.Model", "--ckpt_path", checkpoint])
-    assert known(words).keys() == {"data"}
+    assert known(words).keys() == {"data", "feature_evaluation"}
 
 
 def test_the_last_checkpoint_named_counts(checkpoint: str) -> None:
     words = prepare_words("test", ["--ckpt_path", "no.ckpt", "--ckpt_path", checkpoint])
+    assert known(words).keys() == {"model", "data", "feature_evaluation"}
+
+
+RUNS_OWN = """
+vars: {k: 5}
+feature_evaluation:
+  data: {class_path: ImageClassificationDataModule, init_args: {val: 0.1}}
+  knn: ["${vars.k}"]
+  every_n_validations: 0
+"""
+
+
+def test_the_runs_own_config_says_how_features_are_evaluated(run: Path) -> None:
+    (run / "config.yaml").write_text(RUNS_OWN)
+    asked = ["--ckpt_path", str(run / "checkpoints/best.ckpt")]
+    group = known(prepare_words("test", asked))["feature_evaluation"]
+    assert group["data"]["init_args"] == {"val": 0.1}
+    assert (group["knn"], group["every_n_validations"]) == ([5], 0)
+    # A run that is validated is to be evaluated, however seldom it was while it trained.
+    group = known(prepare_words("validate", asked))["feature_evaluation"]
+    assert group.keys() == {"data", "knn"}
+    option = ["--feature_evaluation.knn", "[7]"]
+    assert "feature_evaluation" in known(prepare_words("test", [*asked, *option]))
+
+
+@pytest.mark.parametrize("by", ["option", "config"])
+def test_a_given_feature_evaluation_replaces_the_runs(run: Path, tmp_path: Path, by: str) -> None:
+    (run / "config.yaml").write_text(RUNS_OWN)
+    (tmp_path / "x.yaml").write_text("feature_evaluation: {knn: [7]}\n")
+    given = {"option": ["--feature_evaluation={}"], "config": ["-c", str(tmp_path / "x.yaml")]}
+    words = ["--ckpt_path", str(run / "checkpoints/best.ckpt"), *given[by]]
+    assert known(prepare_words("test", words)).keys() == {"model", "data"}
+
+
+def test_a_checkpoint_without_its_run_supplies_model_and_data_alone(
+    run: Path, tmp_path: Path
+) -> None:
+    (run / "config.yaml").unlink()
+    words = prepare_words("test", ["--ckpt_path", str(run / "checkpoints/best.ckpt")])
     assert known(words).keys() == {"model", "data"}
 
 
@@ -101,6 +149,9 @@ def test_a_file_of_dialogues_becomes_the_source_of_the_command(
     file = str(cli_folder / "val.jsonl")
     config = ["--config", str(cli_folder / "tiny.yaml")]
     words = prepare_words(command, [*config, "--data", file, "--ckpt_path", checkpoint])
+    if command in ("validate", "test"):
+        assert known(words).keys() == {"feature_evaluation"}
+        del words[:2]
     assert words[:4] == [*config, "--ckpt_path", checkpoint]
     assert words[4] == f"--data.{stage}"
     assert json.loads(words[5]) == {
@@ -183,7 +234,8 @@ def test_a_run_folder_becomes_the_checkpoint_to_use(finished_run: Path, command:
 
 def test_a_name_and_a_run_folder_supply_model_and_data(finished_run: Path) -> None:
     words = ["--trainer.default_root_dir", str(finished_run), "--ckpt_path", "last"]
-    assert known(prepare_words("test", words)).keys() == {"model", "data"}
+    found = known(prepare_words("test", words))
+    assert found.keys() == {"model", "data", "feature_evaluation"}
 
 
 def test_help_needs_no_checkpoint() -> None:

@@ -52,6 +52,11 @@ def mistake(cli: CLI, *words: object) -> str:
             "at data.train: unknown option 'pth' for lit_vlm.data.JSONConversations. Did you mean: "
             "path?",
         ),
+        (  # the value could name a class
+            "--data.train.pth json.csv",
+            "at data.train: unknown option 'pth' for lit_vlm.data.JSONConversations. Did you mean: "
+            "path?",
+        ),
     ],
 )
 def test_names_the_option_that_was_meant(
@@ -95,6 +100,7 @@ def test_names_the_option_that_was_meant(
             "at model.connector: the module 'my_projct' must be importable from this folder or be "
             "installed, got neither.",
         ),
+        ("--data.train json.csv", "at data.train: there is no 'csv' in json."),
         ("--model.connector PickLevel", "at model.connector: must be a Connector, got PickLevel."),
         (
             "--model.encoder torch.nn.Linear",
@@ -233,3 +239,11 @@ def test_explains_a_misspelt_callback_and_its_options(
         "at trainer.callbacks: unknown option 'part' for lit_vlm.callbacks.Freeze. Did you mean: "
         "parts?"
     )
+
+
+@pytest.mark.parametrize("option", ["mean", "pretrained"])
+def test_null_is_no_text_for_an_argument_of_a_part(cli: CLI, cli_folder: Path, option: str) -> None:
+    words = ("--config", cli_folder / "tiny.yaml", f"--model.encoder.{option}", "null")
+    code, out, err = cli("fit", *words, "--print_config")
+    assert code == 0, err
+    assert yaml.safe_load(out)["model"]["init_args"]["encoder"]["init_args"][option] is None

@@ -26,7 +26,8 @@ class ImageClassificationDataModule(PictureDataModule):
     Args:
         train: a source, or several that are mixed, in a list or by names, which the stages of
             ``StagedFreezing`` can choose from.
-        val: a source or several, or the share of the training pictures to hold out.
+        val: a source or several, or about the share of the training pictures to hold out; the seed
+            and a picture's identity (its file) decide, whatever list the picture is in.
         test: a source or several.
         batch_size: pictures of a training batch on one rank.
         eval_batch_size: pictures of any other batch on one rank; None for ``batch_size``.
@@ -38,7 +39,7 @@ class ImageClassificationDataModule(PictureDataModule):
 
     Raises:
         ValueError: if an argument is out of range; on ``setup``, if two sources have different
-            classes.
+            classes, or there is one only.
     """
 
     def __init__(
@@ -76,8 +77,20 @@ class ImageClassificationDataModule(PictureDataModule):
         return tuple(self.pictures(split).sources[0].classes)
 
     def prepare_split(self, split: str) -> None:
-        """Index the files of a split, and compare its classes with those of training."""
+        """Index the files of a split, and compare its classes with those of training.
+
+        Raises:
+            ValueError: if they are others, or there is one class for a model that tells classes
+                apart.
+        """
         self._class_numbers(split)
+        reads_labels = self.model is not None and not hasattr(self.model, "training_views")
+        if reads_labels and len(self.classes) < 2:
+            raise ValueError(
+                f"ImageClassificationDataModule: the data must have at least two classes, got one "
+                f"({', '.join(self.classes)}). Add pictures of another, or train by "
+                f"SelfDistillation, which needs none."
+            )
 
     def labelled_loader(self, split: Split) -> DataLoader[Any]:
         """Return a split's pictures in order, without augmentation, each once over all ranks."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from lit_vlm.data.easy_vqa_facts import Facts, picture_facts
+from lit_vlm.data.easy_vqa_facts import Facts, picture_facts, picture_identity
 from lit_vlm.data.packed_texts import PackedTexts
 from lit_vlm.data.picture_files import PictureFiles
 from lit_vlm.data.picture_sources import PairSource
@@ -49,6 +49,10 @@ class EasyVQACaptions(PictureFiles, PairSource):
     def captions(self, index: int) -> tuple[str, ...]:
         """Return a picture's captions."""
         return tuple(self._captions[index].split("\n"))
+
+    def identity(self, index: int) -> str:
+        """Return the split and the picture's file."""
+        return picture_identity(self.split, self.paths[index])
 
 
 def _captions(fact: Facts) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
-from lit_vlm.data.easy_vqa_facts import COLORS, SHAPES, picture_facts
+from lit_vlm.data.easy_vqa_facts import COLORS, SHAPES, picture_facts, picture_identity
 from lit_vlm.data.packed_texts import PackedTexts
 from lit_vlm.data.picture_files import PictureFiles
 from lit_vlm.data.picture_sources import LabelledSource
@@ -56,3 +56,7 @@ class EasyVQALabels(PictureFiles, LabelledSource):
     def label(self, index: int) -> int:
         """Return the number of a picture's class."""
         return int(self._labels[index])
+
+    def identity(self, index: int) -> str:
+        """Return the split and the picture's file."""
+        return picture_identity(self.split, self.paths[index])

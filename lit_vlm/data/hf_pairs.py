@@ -1,5 +1,6 @@
 """Pictures and captions in data sets of Hugging Face that are on disk."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,6 +125,10 @@ class HuggingFacePairs(PairSource):
         """Return a row's place."""
         split = f" {self.split}" if self.split is not None else ""
         return f"{self.path}{split} row {index}"
+
+    def identity(self, index: int) -> str:
+        """Return a row's place, the data named in full; rows are not compared by their pictures."""
+        return f"{os.path.abspath(self.path)} {self.split} row {index}"
 
     def _folder(self) -> Path:
         return self.path if self.path.is_dir() else self.path.parent

@@ -1,5 +1,6 @@
 """Several sources of pictures as one list, or a part of it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -64,21 +65,41 @@ class JoinedPictures(Generic[Source]):
         return np.flatnonzero(wanted).tolist()
 
     def split(self, share: float, seed: int) -> "tuple[JoinedPictures[Source], ...]":
-        """Return a part without a share of the pictures, and that share, each in order.
+        """Return a part without about a share of the pictures, and that share, each in order.
+
+        Seed and identity of a picture alone decide, so that one which is listed twice is on one
+        side, and another list of the same pictures has the same ones held out. The share is
+        therefore not exact; at least one picture is on each side.
 
         Raises:
-            ValueError: if one of them would be empty.
+            ValueError: if there is one picture only.
         """
-        held = round(len(self) * share)
-        if not 0 < held < len(self):
+        drawn = np.array([self._drawn(index, seed) for index in range(len(self))])
+        held = drawn < share
+        if not held.any():
+            held = drawn == drawn.min()
+        elif held.all():
+            held = drawn != drawn.max()
+        if held.all() or not held.any():
             raise ValueError(
-                f"JoinedPictures: a share must leave pictures on both sides, got {share} of "
-                f"{len(self)} pictures."
+                f"JoinedPictures: there must be at least two different pictures to hold a share "
+                f"out, got {len(self)} times {self._name(0)}. Give val a source of its own."
             )
-        order = np.random.default_rng(seed).permutation(len(self))
+        places = np.arange(len(self)) if self.kept is None else self.kept
         in_memory = self._memory is not None
-        rest, part = np.sort(order[held:]), np.sort(order[:held])
-        return tuple(JoinedPictures(self.sources, kept, in_memory) for kept in (rest, part))
+        parts = (places[~held], places[held])
+        return tuple(JoinedPictures(self.sources, kept, in_memory) for kept in parts)
+
+    def _drawn(self, index: int, seed: int) -> float:
+        """Return a number from 0 to 1 that is a picture's own, in every process and list."""
+        source, place = self.source_of(index)
+        text = f"{seed} {source.identity(place)}".encode("utf-8", "surrogateescape")
+        digest = hashlib.blake2b(text, digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64
+
+    def _name(self, index: int) -> str:
+        source, place = self.source_of(index)
+        return source.name(place)
 
 
 def listed(sources: Any) -> list[Any]:

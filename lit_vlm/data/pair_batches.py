@@ -1,7 +1,7 @@
 """Pictures and captions to batches."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
@@ -97,18 +97,29 @@ class StreamCollator:
         collator: chooses captions and stacks.
         skips: whether another pair of the batch stands in for one whose picture cannot be read.
         leaves_out: put nothing in its place.
+        known_bad: pictures that are treated like those, without being tried.
     """
 
-    def __init__(self, collator: PairCollator, skips: bool, leaves_out: bool = False) -> None:
+    def __init__(
+        self,
+        collator: PairCollator,
+        skips: bool,
+        leaves_out: bool = False,
+        known_bad: Collection[int] = (),
+    ) -> None:
         self.collator = collator
         self.skips = skips
         self.leaves_out = leaves_out
+        self.known_bad = frozenset(known_bad)
 
     def __call__(self, pairs: Sequence[StreamedPair], epoch: int) -> PairBatch:
         """Return the batch of some pairs."""
         rows: list[PairRow | None] = []
         skipped: list[SkippedPicture] = []
         for pair in pairs:
+            if pair.index in self.known_bad:
+                rows.append(None)
+                continue
             try:
                 rows.append(self._row(pair, epoch))
             except BadSampleError as error:
@@ -137,10 +148,8 @@ class StreamCollator:
         if self.leaves_out or len(good) == len(rows):
             return good
         if not good:
-            raise BadSampleError(
-                f"none of the {len(rows)} pictures of a batch can be read; the last: "
-                f"{skipped[-1].reason}"
-            )
+            last = f"; the last: {skipped[-1].reason}" if skipped else ""
+            raise BadSampleError(f"none of the {len(rows)} pictures of a batch can be read{last}")
         return [good[place % len(good)] if row is None else row for place, row in enumerate(rows)]
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
+from lit_vlm.conversation import BadSampleError
 from lit_vlm.data.augmentation import Augmentation
 from lit_vlm.data.pair_batches import PairCollator, StreamCollator, Tokenize
 from lit_vlm.data.pair_dataset import PairDataset
@@ -28,7 +29,8 @@ class ImageTextDataModule(PictureDataModule):
     Args:
         train: a source, or several that are mixed, in a list or by names, which the stages of
             ``StagedFreezing`` can choose from; or a stream.
-        val: a source or several, a stream, or the share of the training pictures to hold out.
+        val: a source or several, a stream, or about the share of the training pictures to hold out;
+            the seed and a picture's identity (its file) decide, whatever list the picture is in.
         test: a source or several, or a stream.
         batch_size: pictures of a training batch on one rank.
         eval_batch_size: pictures of any other batch on one rank; None for ``batch_size``.
@@ -96,7 +98,11 @@ class ImageTextDataModule(PictureDataModule):
             self._ready.add(id(stream))
 
     def training_texts(self) -> Iterator[str]:
-        """Yield the captions of the training pictures, for a tokenizer to be trained on."""
+        """Yield the captions of the training pictures, for a tokenizer to be trained on.
+
+        Raises:
+            BadSampleError: if captions cannot be used and their source does not say ``skip``.
+        """
         self.prepare_split("train")
         if "train" in self._streams:
             yield from self._streams["train"].texts()
@@ -104,7 +110,13 @@ class ImageTextDataModule(PictureDataModule):
         pictures = self.pictures("train")
         for index in range(len(pictures)):
             source, place = pictures.source_of(index)
-            yield from source.captions(place)
+            try:
+                captions = source.captions(place)
+            except BadSampleError:
+                if source.on_bad_image == "error":
+                    raise
+                continue
+            yield from captions
 
     def pictures_loader(self) -> Iterable[Any]:
         """Return the training pictures in order, without augmentation, with all captions.
@@ -151,8 +163,7 @@ class ImageTextDataModule(PictureDataModule):
     def dataset(self, split: str, purpose: Purpose) -> Dataset[Any]:
         """Return what makes the batches of a split."""
         collator = self._collator(purpose)
-        known_bad = () if collator.wants_images else self._left_out
-        reader = PictureReader(self.pictures(split), purpose == "share", known_bad)
+        reader = PictureReader(self.pictures(split), purpose == "share", self._known_bad(collator))
         return PairDataset(reader, collator)
 
     def _stream_batches(
@@ -161,9 +172,9 @@ class ImageTextDataModule(PictureDataModule):
         self.prepare_split(split)
         stream = self._streams[split]
         (world_size, rank), training = self.ranks, purpose == "train"
-        skips = stream.on_bad_image == "skip"
+        skips, collator = stream.on_bad_image == "skip", self._collator(purpose)
         return stream.loader(
-            StreamCollator(self._collator(purpose), skips, leaves_out=purpose == "share"),
+            StreamCollator(collator, skips, purpose == "share", self._known_bad(collator)),
             batch_size,
             self.num_workers,
             rank,
@@ -188,6 +199,10 @@ class ImageTextDataModule(PictureDataModule):
             self.captions_in_training if training else "all",
             wants_images=not training or getattr(self.model, "wants_images", True),
         )
+
+    def _known_bad(self, collator: PairCollator) -> frozenset[int]:
+        # Where pictures are read, those are found again, and written down.
+        return frozenset() if collator.wants_images else self._left_out
 
     def _stream(self, split: str) -> PairStream | None:
         streams = [source for source in self.sources[split] if isinstance(source, PairStream)]

@@ -1,5 +1,6 @@
 """Pictures and captions from a table."""
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -65,6 +66,7 @@ class PairsFile(PictureFiles, PairSource):
     def prepare(self) -> None:
         """Read the table."""
         captions: dict[str, list[str]] = {}
+        paths: dict[str, str] = {}
         places: dict[str, str] = {}
         for where, values in table_rows(self.path, [self.image_column, *self.caption_columns]):
             image = values[self.image_column]
@@ -73,9 +75,11 @@ class PairsFile(PictureFiles, PairSource):
                     f"{where}: {self.image_column} must be a file's name, got {image!r}."
                 )
             path = str(self.image_root / image.strip())
-            captions.setdefault(path, []).extend(self._captions_of(where, values))
-            places.setdefault(path, where)
-        self.paths = PackedTexts(captions)
+            file = os.path.abspath(path)  # one for "x.png" and "y/../x.png"
+            captions.setdefault(file, []).extend(self._captions_of(where, values))
+            paths.setdefault(file, path)
+            places.setdefault(file, where)
+        self.paths = PackedTexts(paths.values())
         self._places = PackedTexts(places.values())
         self._captions = PackedTexts(text for texts in captions.values() for text in texts)
         self._ends = np.array(list(accumulate(map(len, captions.values()))), dtype=np.int64)

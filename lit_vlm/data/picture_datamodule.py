@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import Dataset
 
 from lit_vlm.configurable import Configurable
@@ -31,7 +32,8 @@ class PictureDataModule(Configurable, TrainerFacts, ABC):
 
     Args:
         train: a source, or several that are mixed, in a list or by names.
-        val: a source or several, or the share of the training pictures to hold out.
+        val: a source or several, or about the share of the training pictures to hold out; the seed
+            and a picture's identity (its file) decide, whatever list the picture is in.
         test: a source or several.
         batch_size: pictures of a training batch on one rank.
         eval_batch_size: pictures of any other batch on one rank; None for ``batch_size``.
@@ -80,6 +82,11 @@ class PictureDataModule(Configurable, TrainerFacts, ABC):
             )
         given = {"train": train, "val": None if self.val_share else val, "test": test}
         self.sources: dict[str, list[Any]] = {name: listed(s) for name, s in given.items()}
+        if self.val_share is not None and not self.sources["train"]:
+            raise ValueError(
+                f"{type(self).__name__}: val must be a source where train is none, got the share "
+                f"{val} of no pictures. Give --data.train, or --data.val a source or null."
+            )
         self.source_names = list(train) if isinstance(train, Mapping) else []
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
@@ -93,11 +100,12 @@ class PictureDataModule(Configurable, TrainerFacts, ABC):
 
     def setup(self, stage: str) -> None:
         """Index the files of a stage."""
-        splits = {"fit": ["train", "val"], "validate": ["val"]}.get(stage, [stage])
+        name = str(TrainerFn(stage).value)  # of "TrainerFn.TESTING", the word that configs know
+        splits = {"fit": ["train", "val"], "validate": ["val"]}.get(name, [name])
         for split in splits:
             if self.has_split(split):
                 self.prepare_split(split)
-        if stage == "fit" and self.trainer is not None and not self.has_split("val"):
+        if name == "fit" and self.trainer is not None and not self.has_split("val"):
             # Training without validation data is allowed; Lightning warns of an empty loader.
             self.trainer.limit_val_batches = 0
 

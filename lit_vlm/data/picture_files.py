@@ -1,5 +1,6 @@
 """Sources whose pictures are files."""
 
+import os
 from abc import ABC
 
 from PIL import Image
@@ -32,6 +33,10 @@ class PictureFiles(PictureSource, ABC):
     def name(self, index: int) -> str:
         """Return a picture's file."""
         return self.paths[index]
+
+    def identity(self, index: int) -> str:
+        """Return a picture's file, named in full in one way: as ``x.png``, never ``./x.png``."""
+        return os.path.abspath(self.paths[index])
 
     def remedy(self, index: int) -> str:
         """Return what can be done about a picture that cannot be read."""

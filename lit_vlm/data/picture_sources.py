@@ -56,6 +56,14 @@ class PictureSource(Configurable, ABC):
     def name(self, index: int) -> str:
         """Return what a message calls a picture: its file, or its place."""
 
+    def identity(self, index: int) -> str:
+        """Return what tells a picture from others, in whatever list of them it is.
+
+        A share that is held out depends on it alone: a picture that is listed twice, or by two
+        sources, must have one identity.
+        """
+        return self.name(index)
+
 
 class LabelledSource(PictureSource, ABC):
     """Pictures that belong to a class each."""

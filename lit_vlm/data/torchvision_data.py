@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torchvision
 from PIL import Image
 
@@ -12,6 +13,9 @@ from lit_vlm.conversation import BadSampleError
 from lit_vlm.data.class_numbers import check_class_names
 from lit_vlm.data.picture_sources import LabelledSource
 from lit_vlm.images import read_image
+
+_COMPARED = 8
+"""Items, from the first to the last, whose labels are compared with the data set's list."""
 
 
 class TorchvisionData(LabelledSource):
@@ -53,6 +57,7 @@ class TorchvisionData(LabelledSource):
         self.given_classes = check_class_names("TorchvisionData", classes)
         self._made_by = _class_named(dataset)
         self._data: Any = None
+        self._targets: Any = None
         self._last: tuple[int, Any] | None = None
 
     def rebuild_config(self) -> dict[str, Any]:
@@ -84,6 +89,7 @@ class TorchvisionData(LabelledSource):
                 f"TorchvisionData: the classes of {self.dataset} must have names, but it has none. "
                 f"Give classes: [...]."
             )
+        self._targets = self._known_labels()
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -107,12 +113,8 @@ class TorchvisionData(LabelledSource):
 
     def label(self, index: int) -> int:
         """Return the number of a picture's class."""
-        targets = getattr(self._data, "targets", None)  # where they are known without a picture
-        label = targets[index] if targets is not None else self._item(index)[1]
-        try:
-            number = int(label)
-        except (TypeError, ValueError):
-            number = -1
+        label = self._item(index)[1] if self._targets is None else self._targets[index]
+        number = _number(label)
         if not 0 <= number < len(self.classes):
             raise BadSampleError(
                 f"{self.name(index)}: its label must be the number of one of {len(self.classes)} "
@@ -123,6 +125,25 @@ class TorchvisionData(LabelledSource):
     def name(self, index: int) -> str:
         """Return the picture's place."""
         return f"{self.dataset} picture {index}"
+
+    def _known_labels(self) -> Any:
+        """Return the labels that are known without reading a picture, if they are those of items.
+
+        A data set's ``targets`` are not where labels are changed as an item is read.
+        """
+        targets = getattr(self._data, "targets", None)
+        if targets is None or getattr(self._data, "target_transform", None) is not None:
+            return None
+        compared = 0
+        for index in np.linspace(0, len(self) - 1, _COMPARED, dtype=int).tolist():
+            try:
+                label = self._item(index)[1]
+            except BadSampleError:  # is told of when its turn comes
+                continue
+            if _number(label) != _number(targets[index]):
+                return None
+            compared += 1
+        return targets if compared else None
 
     def _item(self, index: int) -> Any:
         # Picture and label of an index are asked for one after the other.
@@ -135,6 +156,13 @@ class TorchvisionData(LabelledSource):
                     f"on_bad_image: skip."
                 ) from error
         return self._last[1]
+
+
+def _number(label: Any) -> int:
+    try:
+        return int(label)
+    except (TypeError, ValueError):
+        return -1
 
 
 def _class_named(dataset: str) -> Any:

@@ -1,5 +1,6 @@
 """Pictures and captions in WebDataset shards on disk, each exactly once an epoch."""
 
+import os
 import tarfile
 from collections.abc import Sequence
 from io import BytesIO
@@ -118,6 +119,10 @@ class WebDatasetPairs(PairSource):
     def name(self, index: int) -> str:
         """Return the shard and the key of a sample."""
         return f"{self._path(index)}: {self._keys[index]}"
+
+    def identity(self, index: int) -> str:
+        """Return the shard, named in full, and the key of a sample."""
+        return f"{os.path.abspath(self._path(index))}: {self._keys[index]}"
 
     def _path(self, index: int) -> str:
         return self._paths[int(np.searchsorted(self._ends, index, side="right"))]

@@ -1,14 +1,17 @@
 """The encoder inside a checkpoint of any model of this library."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 
 from lit_vlm.checkpoints import read_any_checkpoint
 from lit_vlm.encoders.base import VisionEncoder
 from lit_vlm.encoders.transformers_network import NAMES
+from lit_vlm.run_folder import CHECKPOINTS
 
 
 class Given(NamedTuple):
@@ -79,7 +82,7 @@ def complete(
         pretrained: its argument.
         config: its argument; the checkpoint's where there is none.
         image_size: likewise.
-        mean: likewise.
+        mean: its argument; the checkpoint's always, if there is one.
         std: likewise.
         named: further arguments, which must be those of the checkpoint's encoder.
 
@@ -102,8 +105,8 @@ def complete(
         pretrained=None,
         config=arguments.get("config") or {},
         image_size=image_size or arguments["image_size"],
-        mean=mean or arguments["mean"],
-        std=std or arguments["std"],
+        mean=_of_checkpoint("mean", mean, arguments, encoder, pretrained),
+        std=_of_checkpoint("std", std, arguments, encoder, pretrained),
         weights=weights,
         source=str(pretrained),
     )
@@ -130,7 +133,7 @@ def read_encoder(
     fitting = [(prefix, inner) for prefix, inner in held if inner["class_path"] in kinds]
     if len(fitting) != 1 or "state_dict" not in content:
         names = [inner["class_path"].rpartition(".")[2] for _, inner in held]
-        encoders = ", ".join(name for name in names if name.endswith("Encoder"))
+        encoders = ", ".join(n for n in names if n.endswith("Encoder") and n != "TextEncoder")
         there = f"{len(fitting)} of them" if fitting else encoders or "no encoder"
         raise ValueError(
             f"{wanted.__name__}: pretrained must be weights, or a checkpoint of this library that "
@@ -144,8 +147,15 @@ def read_encoder(
 
 def _is_checkpoint(path: str | Path | None) -> bool:
     # Other projects' .ckpt files are weights like any: they do not say what they hold.
-    if path is None or Path(path).suffix != ".ckpt" or not Path(path).exists():
+    if path is not None and Path(path, CHECKPOINTS).is_dir():
+        raise ValueError(
+            f"pretrained: {path} must be a checkpoint, got the folder of a run. Give one of its "
+            f"checkpoints: {Path(path, CHECKPOINTS, 'last.ckpt')}."
+        )
+    if path is None or Path(path).suffix != ".ckpt":
         return False
+    if not Path(path).exists():
+        raise FileNotFoundError(f"pretrained: there is no checkpoint {path}.")
     if Path(path).is_dir():
         raise ValueError(
             f"pretrained: {path} must be a file, got a checkpoint in shards. Make a file of it: "
@@ -164,6 +174,21 @@ def _records(record: Any, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield prefix, {"init_args": {}, **record}
     for name, value in inner.items():
         yield from _records(value, f"{prefix}{name}.")
+
+
+def _of_checkpoint(
+    name: str, given: Any, arguments: dict[str, Any], encoder: VisionEncoder, source: Any
+) -> Any:
+    # An experiment's own are those of the encoder that it had: these weights know others.
+    held = arguments[name]
+    if given is not None and not np.allclose(given, held, atol=1e-4):
+        shown = [round(float(value), 3) for value in held]
+        warnings.warn(
+            f"{type(encoder).__name__}: {name} {shown} of {source} is used, not {list(given)}. "
+            f"Leave it out: --model.encoder.{name} null.",
+            stacklevel=4,
+        )
+    return held
 
 
 def _in_record(name: str, arguments: dict[str, Any], otherwise: Any) -> Any:

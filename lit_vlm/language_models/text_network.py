@@ -1,6 +1,8 @@
 """Networks of transformers that read a text as a whole."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +119,8 @@ def check_length(network: Any, tokenizer: Any, max_length: int | None) -> int:
 
 def sizes_of_text(network: Any) -> dict[str, Any]:
     """Return the sizes of a network, as ``make_text_network`` takes them."""
-    sizes = network.config.to_diff_dict()
+    with _quiet():
+        sizes = network.config.to_diff_dict()
     sizes["model_type"] = network.config.model_type
     # What is the default for the type may not be ours.
     sizes["vocab_size"] = network.config.vocab_size
@@ -130,7 +133,10 @@ def _built(config: dict[str, Any]) -> Any:
     if sizes["model_type"] in _TOWERS:
         sizes.setdefault("bos_token_id", None)
     kind = "an encoder of text"
-    built = build_config(_WHO, sizes, _Encoders(), kind, "clip_text_model, siglip_text_model, bert")
+    with _quiet():
+        built = build_config(
+            _WHO, sizes, _Encoders(), kind, "clip_text_model, siglip_text_model, bert"
+        )
     _check_kind(built, str(sizes["model_type"]))
     made: Any = _TOWERS.get(built.model_type)
     return made(built) if made else AutoModel.from_config(built)
@@ -143,16 +149,12 @@ def _loaded(name: str) -> Any:
         _check_kind(config, name)
     load: Any = tower or AutoModel
     # transformers reports an image tower beside it as unexpected; what is missing is checked.
-    level = get_verbosity()
-    set_verbosity(logging.CRITICAL)
-    try:
+    with _quiet():
         network, report = from_hub(
             _WHO,
             name,
             lambda name: load.from_pretrained(name, dtype=torch.float32, output_loading_info=True),
         )
-    finally:
-        set_verbosity(level)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ValueError(
@@ -161,6 +163,17 @@ def _loaded(name: str) -> Any:
             f"network?"
         )
     return network
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # transformers warns of SigLIP's own defaults, too, whenever it compares a config with them.
+    level = get_verbosity()
+    set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        set_verbosity(level)
 
 
 def _check_kind(config: Any, name: str) -> None:

@@ -66,25 +66,43 @@ def closing(tokenizer: PreTrainedTokenizerBase, opens: bool = False) -> PreTrain
     Raises:
         ValueError: if it has no end token, or cannot be taught.
     """
-    ids = _ids(tokenizer, "a")
-    special = set(tokenizer.all_special_ids)
-    if ids and ids[-1] in special and (ids[0] in special or not opens):
+    before, after = _added(tokenizer)
+    ends = {tokenizer.eos_token_id, tokenizer.sep_token_id}
+    begins = {tokenizer.bos_token_id, tokenizer.cls_token_id} | ends  # or as made here
+    is_closed = bool(after) and after[-1] in ends
+    is_open = not opens or (bool(before) and before[0] in begins)
+    if is_closed and is_open:
         return tokenizer
-    end = tokenizer.eos_token or tokenizer.sep_token
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if end is None or backend is None:
         raise ValueError(
             f"TextEncoder: the tokenizer must close each text by an end token, got a "
             f"{type(tokenizer).__name__} that does not, and has none. Name one that has."
         )
-    number = tokenizer.convert_tokens_to_ids(end)
-    assert isinstance(number, int)
-    words = f"{end}:0 $A:0 {end}:0" if opens else f"$A:0 {end}:0"
-    template = TemplateProcessing(single=words, special_tokens=[(end, number)])
-    earlier = [] if backend.post_processor is None else [backend.post_processor]
-    backend.post_processor = Processors([*earlier, template])
+    template = _template(
+        tokenizer,
+        before if is_open else [end, *before],
+        after if is_closed else [*after, end],
+    )
+    # Of two processors that add tokens, one is passed over: here the new one adds them all.
+    adds = bool(before or after) or backend.post_processor is None
+    backend.post_processor = template if adds else Processors([backend.post_processor, template])
     return tokenizer
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text).input_ids)
+def _added(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the tokens that a tokenizer puts before and behind a text."""
+    ids = list(tokenizer("a").input_ids)
+    # An unknown text is a special token too: what was added cannot be told by being special.
+    text = list(tokenizer("a", add_special_tokens=False).input_ids)
+    starts = range(len(ids) - len(text) + 1)
+    start = next((k for k in starts if ids[k : k + len(text)] == text), 0)
+    return ids[:start], ids[start + len(text) :]
+
+
+def _template(tokenizer: Any, before: list[int], after: list[int]) -> TemplateProcessing:
+    names = {number: tokenizer.convert_ids_to_tokens(number) for number in {*before, *after}}
+    first, last = ([f"{names[number]}:0" for number in part] for part in (before, after))
+    special = [(name, number) for number, name in names.items()]
+    return TemplateProcessing(single=[*first, "$A:0", *last], special_tokens=special)

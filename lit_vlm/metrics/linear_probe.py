@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from lit_vlm.metrics.finite import check_finite
+
 _MOMENTUM = 0.9
 
 
@@ -68,14 +70,15 @@ def train_linear_probe(
         seed: chooses the batches and what is held out.
 
     Raises:
-        ValueError: if there are fewer than two features, no learning rate or no weight decay, or
-            the share held out is not between 0 and 1.
+        ValueError: if there are fewer than two features, no learning rate or no weight decay, the
+            share held out is not between 0 and 1, or a feature holds nan or infinity.
 
     Source:
         DINOv2 (Oquab et al., 2023), https://arxiv.org/abs/2304.07193, ``eval/linear.py``, which
         also trains a grid at once; it does not standardise, nor train on all afterwards.
     """
     _check(len(features), learning_rates, weight_decays, held_out)
+    check_finite(features, "train_linear_probe")
     features = features.float()
     mean, deviation = features.mean(0), features.std(0, correction=0)
     # What never varies says nothing: it is left out instead of divided by zero.

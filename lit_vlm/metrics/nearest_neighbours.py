@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lit_vlm.metrics.finite import check_finite, finite_rows
+
 _CELLS = 1 << 24  # similarities held at once: 64 MB
 
 
@@ -21,7 +23,7 @@ def nearest_neighbours(
 
     Nearness is the cosine. It takes no training, so it shows what features are worth as they are;
     a linear probe also finds what is there in a few of their directions only. Of equal votes, the
-    lowest label wins.
+    lowest label wins. A query with nan or infinity has no neighbours, and gets the label -1.
 
     Args:
         bank: vectors whose labels are known.
@@ -32,7 +34,7 @@ def nearest_neighbours(
 
     Raises:
         ValueError: if a k is not between 1 and the number of vectors in the bank, or the
-            temperature is not positive.
+            temperature is not positive, or a vector of the bank holds nan or infinity.
 
     Source:
         DINO (Caron et al., 2021), https://arxiv.org/abs/2104.14294, ``eval_knn.py``.
@@ -54,6 +56,7 @@ def nearest_neighbours(
             f"nearest_neighbours: ks must lie between 1 and the number of vectors with labels, "
             f"{len(bank)}, got {list(ks)}. Ask for fewer neighbours."
         )
+    check_finite(bank, "nearest_neighbours")
     bank = normalize(bank.float(), dim=1)
     rows = max(1, _CELLS // len(bank))
     found = [
@@ -81,4 +84,5 @@ def _votes(
     for k in sorted(set(ks)):
         votes.scatter_add_(1, label[:, before:k], weight[:, before:k])
         winners[k], before = votes.argmax(1), k
-    return torch.stack([winners[k] for k in ks])
+    # Else nan would vote for nobody, which reads as a vote for the lowest label.
+    return torch.stack([winners[k] for k in ks]).masked_fill(~finite_rows(queries), -1)

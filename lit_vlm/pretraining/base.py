@@ -6,6 +6,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lit_vlm.data import (
+    ConversationDataModule,
+    ImageClassificationDataModule,
+    ImageDataModule,
+)
+from lit_vlm.data.picture_datamodule import PictureDataModule
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.images import Resize
 from lit_vlm.optim import Schedule
@@ -30,6 +36,12 @@ class PretrainingModule(TrainableModule, ABC):
         schedule: see there.
         min_learning_rate: see there.
     """
+
+    reads: ClassVar[type[PictureDataModule]] = ImageClassificationDataModule
+    """The data module whose batches it is trained on."""
+
+    best_by: ClassVar[str | None] = None
+    """The figure that ``BestCheckpoint`` monitors unless it is told; None for no best state."""
 
     part_names: ClassVar[tuple[str, ...]]
     """What trains, for those who ask before there is a model."""
@@ -59,6 +71,20 @@ class PretrainingModule(TrainableModule, ABC):
         self.resize: Resize = resize
         self._figures: dict[str, Tensor] = {}
         self._num_figures = 0
+
+    def setup(self, stage: str) -> None:
+        """Refuse a data module of this library that is not meant for this module.
+
+        Raises:
+            ValueError: if it yields other batches.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        kinds = (ConversationDataModule, PictureDataModule, ImageDataModule)
+        if isinstance(datamodule, kinds) and not isinstance(datamodule, self.reads):
+            raise ValueError(
+                f"{type(self).__name__}: data must be {self.reads.__name__}, got "
+                f"{type(datamodule).__name__}. Give --data {self.reads.__name__}."
+            )
 
     @property
     def image_size(self) -> tuple[int, int]:

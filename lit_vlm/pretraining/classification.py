@@ -59,6 +59,7 @@ class ClassificationPretraining(PretrainingModule):
         torch.Size([2, 10])
     """
 
+    best_by = "val/top1"
     part_names = ("encoder", "head")
 
     def __init__(
@@ -115,8 +116,11 @@ class ClassificationPretraining(PretrainingModule):
         return {"classes": list(self.classes)} if self.classes else {}
 
     def load_checkpoint_state(self, state: dict[str, Any]) -> None:
-        """Take the names of the classes back."""
-        self.classes = tuple(state["classes"])
+        """Take the names of the classes back; the data, if there is any, must have the same."""
+        kept = tuple(state["classes"])
+        if self.classes:
+            _check_same(self.classes, kept)
+        self.classes = kept
 
     def setup(self, stage: str) -> None:
         """Learn the names of the classes, and refuse data that has others.
@@ -124,21 +128,23 @@ class ClassificationPretraining(PretrainingModule):
         Raises:
             ValueError: if the data has another number of classes, or others than those trained on.
         """
+        super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
         found = tuple(getattr(datamodule, "classes", ()))
         if not found:
             return
+        if len(found) == 1:
+            raise ValueError(
+                f"ClassificationPretraining: the data must have two classes or more, got "
+                f"{found[0]!r} alone."
+            )
         if len(found) != self.num_classes:
             raise ValueError(
                 f"ClassificationPretraining: num_classes must be the number of classes of the data,"
                 f" {len(found)}, got {self.num_classes}. Give --model.num_classes {len(found)}."
             )
-        if stage != "fit" and self.classes and found != self.classes:
-            other = next(a for a, b in zip(found, self.classes, strict=True) if a != b)
-            raise ValueError(
-                f"ClassificationPretraining: the data must have the classes that were trained on, "
-                f"got {other!r}, which is none of them, or in another place."
-            )
+        if self.classes:  # else those of a checkpoint are compared when it is restored
+            _check_same(found, self.classes)
         self.classes = found
 
     def forward(self, images: Shaped[Tensor, "B 3 _ _"]) -> Float[Tensor, "B K"]:
@@ -195,6 +201,16 @@ class ClassificationPretraining(PretrainingModule):
                 samples = float(mean.num_items)
                 self.log(name.replace("top1", "samples"), samples, sync_dist=True)
         self._means = {}
+
+
+def _check_same(found: tuple[str, ...], trained: tuple[str, ...]) -> None:
+    differing = [name for name, other in zip(found, trained, strict=True) if name != other]
+    if differing:
+        raise ValueError(
+            f"ClassificationPretraining: the data must have the classes that were trained on, got "
+            f"{differing[0]!r}, which is none of them, or in another place. For other classes, "
+            f"make a new model of the encoder: --model.encoder.pretrained CHECKPOINT."
+        )
 
 
 def _check_labels(batch: LabelledBatch) -> None:

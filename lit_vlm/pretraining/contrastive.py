@@ -8,7 +8,9 @@ from lightning import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from lit_vlm.data import ImageTextDataModule
 from lit_vlm.data.image_batches import PairBatch
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.encoders.pooling import image_vector, vector_dim
@@ -56,7 +58,8 @@ class ContrastivePretraining(RetrievingModule):
         same_captions: whether the picture of an equal caption in a batch is ``left_out`` of what a
             caption is told apart from, or counts among its ``negatives``, as in CLIP.
         micro_batch_size: pairs that pass the towers at a time, whatever the size of the batch, to
-            save memory: they pass again in the backward pass. Loss and gradients are the batch's.
+            save memory: they pass again in the backward pass. Loss and gradients are the batch's,
+            but for BatchNorm, which sees micro-batches.
         cache_features: compute the vectors of a locked image tower once, and keep them in memory.
             None: where that is possible; True: or else refuse to train; False: never.
         locked_chunk_size: pictures that pass a tower that does not train at a time.
@@ -90,6 +93,8 @@ class ContrastivePretraining(RetrievingModule):
         torch.Size([2, 48])
     """
 
+    reads = ImageTextDataModule
+    best_by = "val/text_to_image_r1"
     part_names = ("encoder", "text_encoder", "head")
 
     @classmethod
@@ -195,7 +200,7 @@ class ContrastivePretraining(RetrievingModule):
         if not self._is_restored and self.trainer.ckpt_path is None:
             self.plan.check_weights(self.encoder, self.text_encoder)
         prepare_tokenizer(self.text_encoder, self.trainer)
-        self._warn()
+        self._check_trainer()
         self._features = None
         datamodule = getattr(self.trainer, "datamodule", None)
         needed = bool(self.cache_features)
@@ -245,7 +250,19 @@ class ContrastivePretraining(RetrievingModule):
             self.micro_batch_size,
         )
 
-    def _warn(self) -> None:
+    def _check_trainer(self) -> None:
+        if self.trainer.precision in ("bf16-true", "16-true"):
+            raise ValueError(
+                f"ContrastivePretraining: precision must keep weights in 32 bits, got "
+                f"{self.trainer.precision}, in which the temperature and the bias of the loss, of "
+                f"which 10 is large, do not move by small steps. Use bf16-mixed."
+            )
+        normed = (m for m in self.encoder.modules() if isinstance(m, _BatchNorm))
+        if self.micro_batch_size and trains(self.encoder) and any(True for _ in normed):
+            rank_zero_warn(
+                f"ContrastivePretraining: the encoder has BatchNorm, which sees micro-batches of "
+                f"{self.micro_batch_size} pictures: the loss is not that of the batch as a whole."
+            )
         if self.trainer.accumulate_grad_batches > 1:
             rank_zero_warn(
                 "ContrastivePretraining: accumulate_grad_batches does not make the batch larger "

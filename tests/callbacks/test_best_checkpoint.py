@@ -42,6 +42,54 @@ def test_keeps_one_file_with_the_best_figure(
     assert Path(best.best_model_path) == tmp_path / "checkpoints" / "best.ckpt"
 
 
+class Named(ScriptedScores):
+    """It says what its best state is chosen by, and logs no accuracy."""
+
+    best_by: str | None = "val/mine"
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.log("val/mine", self.scores[self.current_epoch])
+
+
+class Nameless(Named):
+    best_by = None
+
+
+def test_the_module_says_what_is_monitored_unless_the_user_does(tmp_path: Path) -> None:
+    best = fit(tmp_path, [0.1, 0.4, 0.2], module=Named)
+    assert (best_in(tmp_path), best.state_key) == (2, "BestCheckpoint[val/mine]")
+    best = fit(tmp_path / "asked", [0.1, 0.4, 0.2], module=Nameless, monitor="val/mine")
+    assert best_in(tmp_path / "asked") == 2
+    # What a run of models that answer is kept under, whether it was asked for or not.
+    assert fit(tmp_path / "usual", [0.1]).state_key == "BestCheckpoint[val/accuracy]"
+
+
+def test_a_resumed_run_takes_back_the_score_of_what_its_module_says(tmp_path: Path) -> None:
+    scores = [0.1, 0.5, 0.3, 0.4]
+    fit(tmp_path, scores, SaveBeforeValidation(2), module=Named)
+    best = fit(tmp_path, scores, module=Named, resume=tmp_path / "stopped.ckpt")
+    assert (best_in(tmp_path), float(best.best_model_score)) == (2, 0.5)
+
+
+def test_keeps_no_best_file_where_no_figure_says_what_is_best(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    best = fit(tmp_path, [0.1, 0.4], module=Nameless)
+    assert (best.best_model_path, best.state_key) == ("", "BestCheckpoint[None]")
+    assert not (tmp_path / "checkpoints" / "best.ckpt").exists()
+    assert caplog.text.count("No best.ckpt is kept: Nameless logs no figure") == 1
+
+
+@pytest.mark.parametrize(("module", "asked"), [(Named, "val/accuracy"), (ScriptedScores, "val/x")])
+def test_names_what_is_logged_where_the_monitored_figure_is_not(
+    tmp_path: Path, module: type[ScriptedScores], asked: str
+) -> None:
+    logged = "val/mine" if module is Named else "val/accuracy"
+    with pytest.raises(ValueError, match=f"validation logs, got '{asked}'; logged are: {logged}."):
+        fit(tmp_path, [0.1, 0.4], module=module, monitor=asked)
+
+
 class SaveBeforeValidation(Callback):
     """Write a checkpoint at a pass's last step, as last and stage checkpoints are."""
 
@@ -59,8 +107,10 @@ def fit(
     *callbacks: Callback,
     mode: str = "max",
     resume: Any = None,
+    module: type[ScriptedScores] = ScriptedScores,
+    monitor: str | None = None,
 ) -> Any:
-    best = BestCheckpoint(mode="max" if mode == "max" else "min")
+    best = BestCheckpoint(monitor, mode="max" if mode == "max" else "min")
     rows: Any = torch.ones(1, 1)
     loader: DataLoader[Tensor] = DataLoader(rows)
     trainer = Trainer(
@@ -74,7 +124,7 @@ def fit(
         default_root_dir=str(folder),
         callbacks=[best, *callbacks],
     )
-    trainer.fit(ScriptedScores(scores), loader, loader, ckpt_path=resume)
+    trainer.fit(module(scores), loader, loader, ckpt_path=resume)
     return best
 
 

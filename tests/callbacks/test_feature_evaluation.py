@@ -324,6 +324,99 @@ def test_refuses_a_module_without_an_encoder(quiet_trainer: MakeTrainer) -> None
         )
 
 
+def test_the_best_state_waits_for_the_first_validation_that_evaluates(
+    quiet_trainer: MakeTrainer,
+) -> None:
+    best = BestCheckpoint(monitor="val/knn")
+    callback = FeatureEvaluation(knn=[3], probe_learning_rates=[], every_n_validations=2)
+    fit(lambda *c, **o: quiet_trainer(*c, **{**o, "enable_checkpointing": True}), best, callback)
+    assert torch.load(best.best_model_path, weights_only=True)["epoch"] == 1
+
+
+class SomeSplits(ColorData):
+    """It tells which splits it has."""
+
+    def __init__(self, *splits: str) -> None:
+        super().__init__()
+        self.splits = splits
+
+    def has_split(self, split: str) -> bool:
+        return split in self.splits
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (NoPictures(), "feature_evaluation.data must have labelled_loader.split., as Image"),
+        (SomeSplits("train"), "feature_evaluation.data must have val, got none. Give --feature_e"),
+        (SomeSplits("val"), "feature_evaluation.data must have train, got none. Give --feature_e"),
+    ],
+)
+def test_refuses_data_that_validations_cannot_use_before_it_trains(
+    quiet_trainer: MakeTrainer, own: Any, message: str
+) -> None:
+    module = Stranger(encoder())
+    with pytest.raises((TypeError, ValueError), match=message):
+        fit(quiet_trainer, FeatureEvaluation(own), module=module)
+    assert module.losses == []
+    quiet_trainer(FeatureEvaluation(own, every_n_validations=0), max_steps=1).fit(
+        module, datamodule=ColorData()
+    )
+
+
+def test_refuses_the_trainers_data_before_it_trains(quiet_trainer: MakeTrainer) -> None:
+    module, data = Stranger(encoder()), ColorData()
+    trainer = quiet_trainer(FeatureEvaluation(), limit_val_batches=1.0, max_epochs=1)
+    loaders = data.train_dataloader(), data.val_dataloader()
+    with pytest.raises(TypeError, match="the data must have labelled_loader.* --feature_evaluatio"):
+        trainer.fit(module, *loaders)
+    assert module.losses == []
+
+
+def test_leaves_out_what_learns_where_there_are_no_training_pictures(
+    quiet_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    callback = FeatureEvaluation(output=tmp_path / "figures.json")
+    with pytest.warns(UserWarning, match="neighbours and probes are left out") as warned:
+        [figures] = quiet_trainer(callback).test(
+            Comparing(encoder()), datamodule=SomeSplits("test"), verbose=False
+        )
+    assert set(figures) == {"test/zero_shot_top1", "test/labelled_samples"}
+    assert sum("left out" in str(warning.message) for warning in warned) == 1
+    with pytest.warns(UserWarning, match="neighbours and probes are left out"):
+        [figures] = quiet_trainer(callback).test(
+            Stranger(encoder()), datamodule=SomeSplits("test"), verbose=False
+        )
+    assert figures == {}
+    assert json.loads((tmp_path / "figures.json").read_text()) == {}
+    with pytest.raises(ValueError, match="data must have train, got none. Give --data.train"):
+        quiet_trainer(callback).test(encoder(), datamodule=SomeSplits("test"), verbose=False)
+
+
+def test_a_run_that_ends_with_a_test_goes_on_without_test_data_of_its_own(
+    quiet_trainer: MakeTrainer,
+) -> None:
+    callback = FeatureEvaluation(SomeSplits("train", "val"))
+    with pytest.warns(UserWarning, match="nothing is evaluated: its data has no test"):
+        quiet_trainer(callback).test(Stranger(encoder()), datamodule=NoPictures(), verbose=False)
+
+
+def test_is_silent_where_a_validation_has_no_pictures_with_classes(
+    quiet_trainer: MakeTrainer,
+) -> None:
+    loader = ColorData().val_dataloader()
+    trainer = quiet_trainer(FeatureEvaluation(), limit_val_batches=1.0)
+    assert trainer.validate(Stranger(encoder()), loader, verbose=False) == [{}]
+
+
+def test_refuses_to_learn_from_vectors_that_are_not_finite(quiet_trainer: MakeTrainer) -> None:
+    broken = encoder()
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match="FeatureEvaluation: layer_1: .* got 44 of 44 with nan"):
+        quiet_trainer(FeatureEvaluation()).test(broken, datamodule=ColorData(), verbose=False)
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
     """Folders of pictures by class: train, val and test."""

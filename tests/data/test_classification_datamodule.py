@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -7,10 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
 from lit_vlm.conversation import BadSampleError
-from lit_vlm.data import ImageClassificationDataModule, ImageFolder, RandomResizedCrop
+from lit_vlm.data import (
+    ImageClassificationDataModule,
+    ImageFolder,
+    LabelledCSV,
+    RandomResizedCrop,
+)
 from lit_vlm.data.picture_batches import PicturePlaces
 from lit_vlm.stages import Stage
 
@@ -126,13 +133,36 @@ def test_a_share_of_the_training_pictures_is_held_out(
     reading: ModuleType, numbered: Numbered, tmp_path: Path
 ) -> None:
     model = reading.ReadingModel()
-    data = ImageClassificationDataModule(ImageFolder(numbered(10)), val=0.2, batch_size=4)
+    source = ImageFolder(numbered(10))
+    data = ImageClassificationDataModule(source, val=0.2, batch_size=10, drop_last=False)
     reading.fit(model, data, tmp_path, max_epochs=1)
-    trained = [number for batch in model.read for number in numbers(batch)]
-    (held,) = model.validated
-    assert len(numbers(held)) == 2
-    assert sorted(trained + numbers(held)) == list(range(10))
-    assert held.index.tolist() == [0, 1]
+    (trained,), (held,) = model.read, model.validated
+    assert sorted(numbers(trained) + numbers(held)) == list(range(10))
+    assert held.index.tolist() == list(range(len(held)))
+
+
+def test_a_picture_of_several_rows_is_on_one_side(numbered: Numbered) -> None:
+    root = numbered(12)
+    written = [f"{start}{n:02}.png" for start in ("a/", "./a/", "b/../a/") for n in range(0, 12, 2)]
+    rows = [f"{path},{'ab'[place % 2]}" for place, path in enumerate(written)]
+    (root / "rows.csv").write_text("\n".join(["image,label", *rows]))
+    for seed in range(5):
+        data = module(LabelledCSV(root / "rows.csv"), val=0.4, seed=seed, batch_size=18)
+        data.drop_last = False
+        ((trained,), (held,)) = data.train_dataloader(), data.labelled_loader("val")
+        assert set(numbers(trained)).isdisjoint(numbers(held))
+        assert sorted(numbers(trained) + numbers(held)) == sorted([*range(0, 12, 2)] * 3)
+
+
+def test_a_checkpoint_of_other_folders_holds_the_same_out(
+    numbered: Numbered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = numbered(10)
+    monkeypatch.chdir(root.parent)
+    for seed in range(5):
+        near, far = (module(ImageFolder(r), val=0.3, seed=seed) for r in (root.name, root))
+        held = [[*loader] for loader in (near.val_dataloader(), far.val_dataloader())]
+        assert [numbers(batch) for batch in held[0]] == [numbers(batch) for batch in held[1]]
 
 
 def test_several_sources_are_one(numbered: Numbered) -> None:
@@ -163,6 +193,27 @@ def test_names_classes_that_two_splits_do_not_share(numbered: Numbered) -> None:
     data = module(ImageFolder(root), val=ImageFolder(other))
     with pytest.raises(ValueError, match="val and train .* only in val: c; only in train: a"):
         data.setup("fit")
+
+
+def test_a_message_names_the_split_as_configs_do(numbered: Numbered) -> None:
+    root, other = numbered(4), numbered(2, "other")
+    (other / "a").rename(other / "c")
+    data = module(ImageFolder(root), test=ImageFolder(other))
+    with pytest.raises(ValueError, match="Module: test and train must have the same classes"):
+        data.setup(TrainerFn.TESTING)
+
+
+def test_one_class_is_too_few_for_a_model_that_tells_classes_apart(
+    reading: ModuleType, numbered: Numbered
+) -> None:
+    root = numbered(4)
+    shutil.rmtree(root / "b")
+    data = reading.on_rank(module(ImageFolder(root)), 0, 1)
+    with pytest.raises(ValueError, match=r"at least two classes, got one \(a\)\. Add pictures"):
+        data.setup("fit")
+    data.model.training_views = Halves()
+    data.setup("fit")
+    assert data.classes == ("a",)
 
 
 def test_without_training_data_the_classes_are_those_of_the_test(numbered: Numbered) -> None:
@@ -269,6 +320,7 @@ def test_says_what_is_missing(numbered: Numbered) -> None:
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"val": 1.0}, "val must be a source, or a share .* got 1.0"),
         ({"val": 0}, "val must be a source, or a share .* got 0"),
+        ({"val": 0.2}, "val must be a source where train is none, got the share 0.2 of no pict"),
     ],
 )
 def test_refuses_what_is_out_of_range(options: dict[str, Any], message: str) -> None:

@@ -1,6 +1,11 @@
 import pytest
 
-from lit_vlm.data import EasyVQACaptions, EasyVQALabels
+from lit_vlm.data import (
+    EasyVQACaptions,
+    EasyVQALabels,
+    ImageClassificationDataModule,
+    ImageTextDataModule,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,22 @@ def test_captions_agree_with_classes(labels: EasyVQALabels, captions: EasyVQACap
         color, shape = labels.classes[labels.label(index)].split()
         expected = (f"a {color} {shape}", f"a {color} shape", f"a {shape}")
         assert told[labels.name(index)] == expected
+
+
+def test_pictures_held_out_of_the_labels_are_held_out_of_the_captions() -> None:
+    told = ImageTextDataModule(EasyVQACaptions("test"), val=0.05)
+    classed = ImageClassificationDataModule(EasyVQALabels("test"), val=0.05)
+    sides = {}
+    for data in (told, classed):
+        for split in ("train", "val"):
+            pictures = data.pictures(split)
+            located = (pictures.source_of(i) for i in range(len(pictures)))
+            sides[data, split] = {source.identity(place) for source, place in located}
+    assert sides[classed, "val"] <= sides[told, "val"]
+    assert sides[classed, "val"].isdisjoint(sides[told, "train"])
+    assert sides[told, "val"].isdisjoint(sides[classed, "train"])
+    assert 25 < len(sides[classed, "val"]) < 65
+    assert "easy-VQA test 0.png" in sides[told, "train"] | sides[told, "val"]
 
 
 def test_captions_tell_what_is_known(captions: EasyVQACaptions) -> None:

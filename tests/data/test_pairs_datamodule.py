@@ -168,9 +168,27 @@ def test_yields_the_texts_of_training_alone(make: Callable[..., ImageTextDataMod
     ]
     data = make(10, val=0.2)
     kept = {text.split()[1] for text in data.training_texts()}
-    (batch,) = data.val_dataloader()
-    assert len(kept) == 8
-    assert kept.isdisjoint(str(n) for n in (batch.images[:, 0, 1, 1] // 10).tolist())
+    held = [batch.images[:, 0, 1, 1] // 10 for batch in data.val_dataloader()]
+    assert sorted([*map(int, kept), *torch.cat(held).tolist()]) == list(range(10))
+
+
+class Wordless(PairsFile):
+    """Picture 1 has captions that cannot be used."""
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        if index == 1:
+            raise BadSampleError("row 1: must have a caption, got none.")
+        return super().captions(index)
+
+
+def test_texts_pass_over_captions_that_cannot_be_used(
+    make: Callable[..., ImageTextDataModule],
+) -> None:
+    path = make(3).sources["train"][0].path
+    skipping = ImageTextDataModule(Wordless(path, on_bad_image="skip"))
+    assert list(skipping.training_texts()) == ["picture 0 text 0", "picture 2 text 0"]
+    with pytest.raises(BadSampleError, match="row 1: must have a caption"):
+        list(ImageTextDataModule(Wordless(path)).training_texts())
 
 
 def test_its_data_set_can_be_sent_to_processes_that_are_not_forked(
@@ -289,6 +307,26 @@ def test_bad_pictures_of_a_stream(reading: ModuleType, tmp_path: Path) -> None:
         next(batches)
     assert [batch.index.tolist() for batch in data.pictures_loader()] == [[0, 2]]
     assert '"sample": 1' in (tmp_path / "skipped-train.jsonl").read_text()
+
+
+def test_pictures_of_a_stream_that_were_left_out_have_the_stand_ins_that_reading_finds(
+    reading: ModuleType, tmp_path: Path
+) -> None:
+    data = ImageTextDataModule(Listed([1, 3], "skip"), batch_size=3)
+    reading.on_rank(data, 0, 1, tmp_path)
+    live = data.train_dataloader()
+    batches = [*live, *live]
+    data.model.wants_images = False
+    data.pass_over([1, 3])
+    known = data.train_dataloader()
+    for one, other in zip(batches, [*known, *known], strict=True):
+        assert torch.equal(one.index, other.index)
+        assert torch.equal(one.text_ids, other.text_ids)
+        assert not {1, 3} & set(other.index.tolist())
+        assert other.images.shape == (0, 3, 4, 6)
+    data.pass_over(range(3))
+    with pytest.raises(BadSampleError, match="none of the 3 pictures of a batch can be read$"):
+        next(iter(data.train_dataloader()))
 
 
 def test_refuses_what_a_stream_cannot_do() -> None:

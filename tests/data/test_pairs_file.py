@@ -25,6 +25,13 @@ def test_rows_of_one_image_are_one_picture(tmp_path: Path) -> None:
         source.picture(1)
 
 
+def test_a_file_may_be_written_in_several_ways(tmp_path: Path) -> None:
+    text = "image,caption\nb.png,one\n./b.png,two\nx/../b.png,three\n"
+    source = prepared(tmp_path / "x.csv", f"{text}{tmp_path / 'b.png'},four\nx/b.png,five\n")
+    assert [source.captions(i) for i in range(2)] == [("one", "two", "three", "four"), ("five",)]
+    assert source.name(0) == source.identity(0) == str(tmp_path / "b.png")
+
+
 def test_json_lines_may_have_lists(tmp_path: Path) -> None:
     text = '{"image": "a.png", "caption": ["one", "two"]}\n{"image": "a.png", "caption": "three"}\n'
     source = prepared(tmp_path / "x.jsonl", text, image_root=tmp_path / "y")

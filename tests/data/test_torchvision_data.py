@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lit_vlm.conversation import BadSampleError
 from lit_vlm.data import TorchvisionData
@@ -50,6 +51,70 @@ def test_labels_come_with_pictures_where_there_is_no_list_of_them() -> None:
     assert source.picture(1).size == (5, 6)
     assert source.picture(1).tobytes() == source.picture(1).tobytes()
     assert all(0 <= source.label(i) < 3 for i in range(4))
+
+
+class Counted:
+    """Six pictures of classes 0, 1, 2 in turn, of which ``targets`` tell; keeps what is read."""
+
+    classes = ("a", "b", "c")
+    target_transform: Any = None
+    shift = 0
+    bad: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        self.targets = [index % 3 for index in range(60)]
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        self.read.append(index)
+        if index in self.bad:
+            raise OSError("no picture")
+        label = self.targets[index]
+        changed = self.target_transform(label) if self.target_transform else label
+        return Image.new("RGB", (2, 2)), (changed + self.shift) % 3
+
+
+class Shifted(Counted):
+    """The labels of items are not ``targets``."""
+
+    shift = 1
+
+
+class Swapped(Counted):
+    """Labels but those of the first and last items are changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        ends = {0, 8, 16, 25, 33, 42, 50, 59}  # what is compared
+        self.target_transform = lambda label: label if self.read[-1] in ends else 2 - label
+
+
+class Unread(Counted):
+    """No picture can be read."""
+
+    bad = tuple(range(60))
+
+
+def test_labels_are_known_without_pictures_where_they_are_those_of_items() -> None:
+    source = prepared(f"{__name__}.Counted")
+    source._data.read.clear()
+    assert [source.label(i) for i in range(60)] == [0, 1, 2] * 20
+    assert source._data.read == []
+
+
+@pytest.mark.parametrize(("kind", "labels"), [("Shifted", [1, 2, 0]), ("Swapped", [0, 1, 0])])
+def test_labels_are_those_of_items(kind: str, labels: list[int]) -> None:
+    source = prepared(f"{__name__}.{kind}")
+    assert [source.label(i) for i in range(3)] == labels
+
+
+def test_pictures_that_cannot_be_read_are_told_of_in_their_turn() -> None:
+    source = prepared(f"{__name__}.Unread")
+    with pytest.raises(BadSampleError, match="Unread picture 3 cannot be read: no picture"):
+        source.label(3)
 
 
 def test_names_must_come_from_somewhere() -> None:

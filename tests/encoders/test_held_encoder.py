@@ -129,3 +129,21 @@ def test_reads_other_projects_checkpoints_as_weights(tmp_path: Path) -> None:
     taken = TimmEncoder("test_resnet", pretrained=tmp_path / "theirs.ckpt", pool=True, **PLAIN)
     weights = next(iter(network.state_dict().items()))
     assert torch.equal(taken.network.state_dict()[weights[0]], weights[1])
+
+
+def test_says_that_there_is_no_such_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint .*none.ckpt"):
+        CLIPEncoder(SIZES, pretrained=tmp_path / "none.ckpt", **PLAIN)
+
+
+def test_the_checkpoints_statistics_beat_those_given(tmp_path: Path) -> None:
+    path = save(pretraining(CLIPEncoder(SIZES, **PLAIN)), tmp_path / "last.ckpt")
+    with pytest.warns(UserWarning, match=r"mean \[0.4, 0.5, 0.6\] of .*is used, not"):
+        taken = CLIPEncoder(pretrained=path, mean=(0.1, 0.1, 0.1))
+    assert torch.allclose(taken.mean.flatten(), torch.tensor([0.4, 0.5, 0.6]))
+
+
+def test_says_which_file_of_a_run_to_give(tmp_path: Path) -> None:
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match="folder of a run. Give one of its .*run/checkpoints/last"):
+        CLIPEncoder(pretrained=tmp_path / "run")

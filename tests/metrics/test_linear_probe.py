@@ -169,3 +169,10 @@ def test_refuses_what_it_cannot_learn_from(
     features, labels = drawn(rows, 1)
     with pytest.raises(ValueError, match=message):
         train_linear_probe(features, labels, rates, decays, held_out=share)
+
+
+def test_refuses_features_that_are_not_finite() -> None:
+    features, labels = drawn(9, 1)
+    features[2, 0] = torch.nan
+    with pytest.raises(ValueError, match="train_linear_probe: vectors .* finite, got 1 of 9 with"):
+        train_linear_probe(features, labels)

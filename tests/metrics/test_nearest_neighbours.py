@@ -75,3 +75,18 @@ def test_refuses_a_temperature_of_zero() -> None:
     bank, labels = drawn(6, 1)
     with pytest.raises(ValueError, match="temperature must be positive, or None, got 0"):
         nearest_neighbours(bank, labels, bank, [1], 0)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_query_that_is_not_finite_has_no_label(value: float) -> None:
+    bank, labels = torch.eye(3), torch.tensor([0, 1, 2])
+    queries = torch.eye(3)[[1, 0]]
+    queries[1, 2] = value
+    assert nearest_neighbours(bank, labels, queries, [1]).tolist() == [[1, -1]]
+
+
+def test_refuses_a_bank_that_is_not_finite() -> None:
+    bank, labels = drawn(6, 1)
+    bank[2, 0], bank[4, 1] = torch.nan, torch.inf
+    with pytest.raises(ValueError, match="nearest_neighbours: vectors .* finite, got 2 of 6 with"):
+        nearest_neighbours(bank, labels, bank, [1])

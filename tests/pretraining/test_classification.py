@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.functional import accuracy
 
 from lit_vlm.checkpoints import load_model
+from lit_vlm.data import EasyVQACaptions, ImageTextDataModule
 from lit_vlm.data.image_batches import LabelledBatch
 from lit_vlm.encoders import CLIPEncoder, TimmEncoder
 from lit_vlm.pretraining.classification import ClassificationPretraining
@@ -125,6 +126,26 @@ def test_refuses_to_test_on_other_classes(tmp_path: Path) -> None:
     made.load_checkpoint_state({"classes": ["cat", *Pictures().classes[1:]]})
     with pytest.raises(ValueError, match="classes that were trained on, got 'class 0'"):
         quiet(tmp_path).test(made, Pictures(), verbose=False)
+
+
+def test_refuses_to_go_on_or_test_from_a_checkpoint_on_other_classes(tmp_path: Path) -> None:
+    trainer = quiet(tmp_path, max_steps=1)
+    trainer.fit(model(schedule="constant"), Pictures())
+    trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+    others = Pictures()
+    others.classes = others.classes[::-1]
+    path: Any = tmp_path / "last.ckpt"
+    for run in (quiet(tmp_path).test, quiet(tmp_path, max_steps=2).fit):
+        with pytest.raises(ValueError, match="classes that were trained on, got 'class 6'"):
+            run(model(schedule="constant"), datamodule=others, ckpt_path=path)
+
+
+def test_refuses_data_of_a_single_class_or_for_another_module(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two classes or more, got 'class 0' alone"):
+        quiet(tmp_path, max_steps=1).fit(model(), Pictures(1))
+    pairs = ImageTextDataModule(EasyVQACaptions("train"))
+    with pytest.raises(ValueError, match="must be ImageClassificationDataModule, got ImageText"):
+        quiet(tmp_path, max_steps=1).fit(model(), pairs)
 
 
 def test_refuses_a_picture_without_a_class() -> None:

@@ -176,6 +176,18 @@ def test_warns_that_accumulation_makes_no_larger_batch(
         fit(towers(), pairs(), accumulate_grad_batches=2, max_epochs=1)
 
 
+def test_warns_that_batchnorm_sees_micro_batches(towers: Make, pairs: Make, fit: Make) -> None:
+    with pytest.warns(UserWarning, match="BatchNorm, which sees micro-batches of 2 pictures"):
+        fit(towers(micro_batch_size=2), pairs(), max_epochs=1)
+
+
+def test_refuses_precisions_in_which_the_temperature_stands(
+    towers: Make, pairs: Make, fit: Make
+) -> None:
+    with pytest.raises(ValueError, match="weights in 32 bits, got bf16-true.*Use bf16-mixed"):
+        fit(towers(), pairs(), precision="bf16-true")
+
+
 def test_warns_once_of_captions_that_are_cut(towers: Make, pairs: Make, fit: Make) -> None:
     model = towers()
     model.text_encoder.max_length = 3
