@@ -1,6 +1,5 @@
 """What the model answered, as a file and as a table."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_vlm.predictions import Prediction
+from lit_vlm.whole_file import whole_file
 
 _METRIC = "test/accuracy"
 
@@ -88,10 +88,7 @@ class AnswerReport(Callback):
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
     """Write one line per sample, in the data's order; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     once = {prediction.index: prediction for prediction in predictions}
-    with part.open("w", encoding="utf-8") as file:
+    with whole_file(path) as file:
         for index in sorted(once):
             file.write(once[index].to_json() + "\n")
-    os.replace(part, path)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from lit_vlm.intervals import Interval
 from lit_vlm.proportions import wilson_interval
+from lit_vlm.whole_file import whole_file
 
 PROBE = "probe"
 
@@ -92,9 +92,7 @@ class EncoderReport:
 
     def write(self, path: Path) -> None:
         """Write a .csv file, or else JSON; it appears whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with whole_file(path) as file:
             if path.suffix == ".csv":
                 writer = csv.DictWriter(file, [*_columns(), "accuracy", "low", "high"])
                 writer.writeheader()
@@ -104,7 +102,6 @@ class EncoderReport:
                 content = {**rest, "confidence": 0.95, "scores": list(map(_record, self.scores))}
                 json.dump(content, file, indent=2)
                 file.write("\n")
-        os.replace(part, path)
 
     def _title(self) -> str:
         samples = self.scores[0].samples if self.scores else 0

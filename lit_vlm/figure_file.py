@@ -3,9 +3,10 @@
 import csv
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from lit_vlm.whole_file import whole_file
 
 
 def write_figures(path: Path, figures: Mapping[str, float]) -> None:
@@ -14,12 +15,9 @@ def write_figures(path: Path, figures: Mapping[str, float]) -> None:
     Those that are no finite number are null, or empty.
     """
     values = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as file:
         if path.suffix == ".csv":
             csv.writer(file).writerows([("figure", "value"), *values.items()])
         else:
             json.dump(values, file, indent=2)
             file.write("\n")
-    os.replace(part, path)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from lit_vlm.conversation import BadSampleError
 from lit_vlm.data.class_numbers import check_class_names, order_of_names
 from lit_vlm.data.packed_texts import PackedTexts
-from lit_vlm.data.picture_files import PictureFiles
 from lit_vlm.data.picture_sources import LabelledSource
+from lit_vlm.data.picture_tables import PictureTable
 from lit_vlm.data.table_rows import table_rows
 
 
-class LabelledCSV(PictureFiles, LabelledSource):
+class LabelledCSV(PictureTable, LabelledSource):
     """Read a table with a column of image files and a column of class names.
 
     Args:
@@ -42,22 +42,11 @@ class LabelledCSV(PictureFiles, LabelledSource):
         on_bad_image: Literal["error", "skip"] = "error",
         max_skipped: int = 100,
     ) -> None:
-        super().__init__(on_bad_image, max_skipped)
-        self.path = Path(path)
-        self.image_root = Path(image_root) if image_root is not None else self.path.parent
-        self.image_column = image_column
+        super().__init__(path, image_root, image_column, on_bad_image, max_skipped)
         self.label_column = label_column
         self.given_classes = check_class_names("LabelledCSV", classes)
         self._classes: tuple[str, ...] = ()
         self._labels: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._places = PackedTexts()
-
-    def rebuild_config(self) -> dict[str, Any]:
-        """Name the files in full, whatever folder a later command starts in."""
-        record = super().rebuild_config()
-        absolute = {"path": self.path.absolute(), "image_root": self.image_root.absolute()}
-        record["init_args"].update({name: str(path) for name, path in absolute.items()})
-        return record
 
     def prepare(self) -> None:
         """Read the table."""
@@ -77,7 +66,7 @@ class LabelledCSV(PictureFiles, LabelledSource):
                     f"({', '.join(self._classes)}), got {name!r}."
                 )
         self.paths = PackedTexts(paths)
-        self._places = PackedTexts(places)
+        self.places = PackedTexts(places)
         self._labels = np.array([numbers[name] for name in names], dtype=np.int64)
 
     @property
@@ -88,10 +77,6 @@ class LabelledCSV(PictureFiles, LabelledSource):
     def label(self, index: int) -> int:
         """Return the number of a picture's class."""
         return int(self._labels[index])
-
-    def remedy(self, index: int) -> str:
-        """Return what can be done about a picture that cannot be read."""
-        return f"Mend {self._places[index]} or image_root,"
 
     def _cell(self, where: str, values: dict[str, Any], column: str) -> str:
         value = values[column]

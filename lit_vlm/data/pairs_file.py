@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from lit_vlm.conversation import BadSampleError
 from lit_vlm.data.packed_texts import PackedTexts
-from lit_vlm.data.picture_files import PictureFiles
 from lit_vlm.data.picture_sources import PairSource
+from lit_vlm.data.picture_tables import PictureTable
 from lit_vlm.data.table_rows import table_rows
 
 
-class PairsFile(PictureFiles, PairSource):
+class PairsFile(PictureTable, PairSource):
     """Read a table with a column of image files and one or several columns of captions.
 
     Rows of the same image are one picture with several captions. In JSON Lines a caption may also
@@ -44,24 +44,13 @@ class PairsFile(PictureFiles, PairSource):
         on_bad_image: Literal["error", "skip"] = "error",
         max_skipped: int = 100,
     ) -> None:
-        super().__init__(on_bad_image, max_skipped)
-        self.path = Path(path)
-        self.image_root = Path(image_root) if image_root is not None else self.path.parent
-        self.image_column = image_column
+        super().__init__(path, image_root, image_column, on_bad_image, max_skipped)
         columns = [caption_column] if isinstance(caption_column, str) else list(caption_column)
         self.caption_columns = columns
         if not self.caption_columns:
             raise ValueError("PairsFile: caption_column must name a column, got none.")
         self._captions = PackedTexts()
         self._ends: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._places = PackedTexts()
-
-    def rebuild_config(self) -> dict[str, Any]:
-        """Name the files in full, whatever folder a later command starts in."""
-        record = super().rebuild_config()
-        absolute = {"path": self.path.absolute(), "image_root": self.image_root.absolute()}
-        record["init_args"].update({name: str(path) for name, path in absolute.items()})
-        return record
 
     def prepare(self) -> None:
         """Read the table."""
@@ -80,7 +69,7 @@ class PairsFile(PictureFiles, PairSource):
             paths.setdefault(file, path)
             places.setdefault(file, where)
         self.paths = PackedTexts(paths.values())
-        self._places = PackedTexts(places.values())
+        self.places = PackedTexts(places.values())
         self._captions = PackedTexts(text for texts in captions.values() for text in texts)
         self._ends = np.array(list(accumulate(map(len, captions.values()))), dtype=np.int64)
 
@@ -88,10 +77,6 @@ class PairsFile(PictureFiles, PairSource):
         """Return a picture's captions, in the table's order."""
         begin = int(self._ends[index - 1]) if index else 0
         return tuple(self._captions[begin : int(self._ends[index])])
-
-    def remedy(self, index: int) -> str:
-        """Return what can be done about a picture that cannot be read."""
-        return f"Mend {self._places[index]} or image_root,"
 
     def _captions_of(self, where: str, values: dict[str, Any]) -> Iterator[str]:
         found = 0

@@ -6,6 +6,7 @@ from typing import Literal
 from PIL import Image
 
 from lit_vlm.configurable import Configurable
+from lit_vlm.data.skipping import check_skipping
 
 
 class PictureSource(Configurable, ABC):
@@ -23,15 +24,7 @@ class PictureSource(Configurable, ABC):
     def __init__(
         self, on_bad_image: Literal["error", "skip"] = "error", max_skipped: int = 100
     ) -> None:
-        if on_bad_image not in ("error", "skip"):
-            raise ValueError(
-                f"{type(self).__name__}: on_bad_image must be 'error' or 'skip', got "
-                f"{on_bad_image!r}."
-            )
-        if max_skipped < 0:
-            raise ValueError(
-                f"{type(self).__name__}: max_skipped must not be negative, got {max_skipped}."
-            )
+        check_skipping(self, "on_bad_image", on_bad_image, max_skipped)
         self.on_bad_image = on_bad_image
         self.max_skipped = max_skipped
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lit_vlm.configurable import Configurable
 from lit_vlm.conversation import BadSampleError, Conversation
+from lit_vlm.data.skipping import check_skipping
 
 
 class ConversationSource(Configurable, ABC):
@@ -29,15 +30,7 @@ class ConversationSource(Configurable, ABC):
     def __init__(
         self, on_bad_sample: Literal["error", "skip"] = "error", max_skipped: int = 100
     ) -> None:
-        if on_bad_sample not in ("error", "skip"):
-            raise ValueError(
-                f"{type(self).__name__}: on_bad_sample must be 'error' or 'skip', got "
-                f"{on_bad_sample!r}."
-            )
-        if max_skipped < 0:
-            raise ValueError(
-                f"{type(self).__name__}: max_skipped must not be negative, got {max_skipped}."
-            )
+        check_skipping(self, "on_bad_sample", on_bad_sample, max_skipped)
         self.on_bad_sample = on_bad_sample
         self.max_skipped = max_skipped
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from lit_vlm.checkpoints import read_any_checkpoint
+from lit_vlm.checkpoints import model_config, read_any_checkpoint
 from lit_vlm.encoders.base import VisionEncoder
 from lit_vlm.encoders.transformers_network import NAMES
 from lit_vlm.run_folder import CHECKPOINTS
@@ -89,10 +89,10 @@ def complete(
     Raises:
         ValueError: if the checkpoint's encoder is of another kind.
     """
-    held = read_encoder(pretrained, type(encoder)) if _is_checkpoint(pretrained) else None
-    if held is None:
+    content = _read_checkpoint(pretrained)
+    if content is None:
         return Given(pretrained, config or {}, image_size, mean, std)
-    arguments, weights = held
+    arguments, weights = find_encoder(content, str(pretrained), type(encoder))
     # Sizes in a file that serves runs with and without a checkpoint are no fault.
     for name, value in {**(config or {}), **named}.items():
         there = _in_record(name, arguments, otherwise=value)
@@ -112,23 +112,21 @@ def complete(
     )
 
 
-def read_encoder(
-    path: str | Path | None, wanted: type[VisionEncoder]
+def find_encoder(
+    content: dict[str, Any], path: str, wanted: type[VisionEncoder]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the arguments and the weights of the encoder that a checkpoint holds.
 
     Args:
-        path: checkpoint of any model of this library: a pretraining, a vision-language model, an
+        content: checkpoint of any model of this library: a pretraining, a vision-language model, an
             encoder; of an ensemble's encoders, the one that is of the class wanted.
+        path: its file, for messages.
         wanted: the encoder's class.
 
     Raises:
-        ValueError: if it is no such checkpoint, or holds none or several of that class.
+        ValueError: if it holds none or several of that class.
     """
-    content = read_any_checkpoint(str(path))
-    record = dict(content.get("hyper_parameters", {}))
-    made = {"class_path": record.pop("_class_path", ""), "init_args": record}
-    held = list(_records(made, ""))
+    held = list(_records(model_config(content), ""))
     kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in wanted.__mro__}
     fitting = [(prefix, inner) for prefix, inner in held if inner["class_path"] in kinds]
     if len(fitting) != 1 or "state_dict" not in content:
@@ -145,15 +143,14 @@ def read_encoder(
     return found["init_args"], weights
 
 
-def _is_checkpoint(path: str | Path | None) -> bool:
-    # Other projects' .ckpt files are weights like any: they do not say what they hold.
+def _read_checkpoint(path: str | Path | None) -> dict[str, Any] | None:
     if path is not None and Path(path, CHECKPOINTS).is_dir():
         raise ValueError(
             f"pretrained: {path} must be a checkpoint, got the folder of a run. Give one of its "
             f"checkpoints: {Path(path, CHECKPOINTS, 'last.ckpt')}."
         )
     if path is None or Path(path).suffix != ".ckpt":
-        return False
+        return None
     if not Path(path).exists():
         raise FileNotFoundError(f"pretrained: there is no checkpoint {path}.")
     if Path(path).is_dir():
@@ -162,7 +159,9 @@ def _is_checkpoint(path: str | Path | None) -> bool:
             f"python -m lightning.fabric.utilities.consolidate_checkpoint {path} --output_file "
             f"FILE.ckpt"
         )
-    return "_class_path" in read_any_checkpoint(path).get("hyper_parameters", {})
+    content = read_any_checkpoint(path)
+    # Other projects' .ckpt files are weights like any: they do not say what they hold.
+    return content if "_class_path" in content.get("hyper_parameters", {}) else None
 
 
 def _records(record: Any, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:

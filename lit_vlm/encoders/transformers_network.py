@@ -1,8 +1,6 @@
 """Vision networks of transformers, with random or with pretrained weights."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.image_processing_base import ImageProcessingMixin
-from transformers.utils.logging import get_verbosity, set_verbosity
 
 from lit_vlm.errors import nearest
+from lit_vlm.silence import silent_transformers
 from lit_vlm.weights import read_weights
 
 NAMES = {
@@ -155,7 +153,8 @@ def _from_folder_or_hub(
 def _loaded(
     name: str, model_class: Any, place: str | None, source: str, unused: Sequence[str], **how: Any
 ) -> Any:
-    with _quiet():
+    # It reports the text tower of a checkpoint as unexpected; what matters is checked.
+    with silent_transformers():
         network, report = model_class.from_pretrained(
             place,
             dtype=torch.float32,
@@ -205,14 +204,3 @@ def _side_of_positions(state: dict[str, Tensor], patch_size: int) -> int | None:
             # A class token's row makes the number no square, but never reaches the next one.
             return isqrt(table.shape[-2]) * patch_size
     return None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # transformers reports the text tower of a checkpoint as unexpected; what matters is checked.
-    level = get_verbosity()
-    set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        set_verbosity(level)

@@ -1,8 +1,5 @@
 """Networks of transformers that read a text as a whole."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +16,10 @@ from transformers import (
     SiglipTextConfig,
     SiglipTextModel,
 )
-from transformers.utils.logging import get_verbosity, set_verbosity
 
 from lit_vlm.language_models.pretrained import build_config, from_hub
 from lit_vlm.language_models.text_pooling import Pooling
+from lit_vlm.silence import silent_transformers
 
 _WHO = "TextEncoder"
 _TOWERS: dict[str, Any] = {
@@ -119,7 +116,7 @@ def check_length(network: Any, tokenizer: Any, max_length: int | None) -> int:
 
 def sizes_of_text(network: Any) -> dict[str, Any]:
     """Return the sizes of a network, as ``make_text_network`` takes them."""
-    with _quiet():
+    with silent_transformers():  # it warns of SigLIP's own defaults when it compares with them
         sizes = network.config.to_diff_dict()
     sizes["model_type"] = network.config.model_type
     # What is the default for the type may not be ours.
@@ -133,7 +130,7 @@ def _built(config: dict[str, Any]) -> Any:
     if sizes["model_type"] in _TOWERS:
         sizes.setdefault("bos_token_id", None)
     kind = "an encoder of text"
-    with _quiet():
+    with silent_transformers():
         built = build_config(
             _WHO, sizes, _Encoders(), kind, "clip_text_model, siglip_text_model, bert"
         )
@@ -149,7 +146,7 @@ def _loaded(name: str) -> Any:
         _check_kind(config, name)
     load: Any = tower or AutoModel
     # transformers reports an image tower beside it as unexpected; what is missing is checked.
-    with _quiet():
+    with silent_transformers():
         network, report = from_hub(
             _WHO,
             name,
@@ -163,17 +160,6 @@ def _loaded(name: str) -> Any:
             f"network?"
         )
     return network
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # transformers warns of SigLIP's own defaults, too, whenever it compares a config with them.
-    level = get_verbosity()
-    set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        set_verbosity(level)
 
 
 def _check_kind(config: Any, name: str) -> None:

@@ -71,6 +71,7 @@ class PretrainingModule(TrainableModule, ABC):
         self.resize: Resize = resize
         self._figures: dict[str, Tensor] = {}
         self._num_figures = 0
+        self._metrics: dict[str, Any] = {}  # of a validation or test, until they are logged
 
     def setup(self, stage: str) -> None:
         """Refuse a data module of this library that is not meant for this module.

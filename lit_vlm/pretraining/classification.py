@@ -104,7 +104,6 @@ class ClassificationPretraining(PretrainingModule):
         dim = vector_dim(encoder)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, num_classes))
         self.classes: tuple[str, ...] = ()
-        self._means: dict[str, ItemMean] = {}
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -189,18 +188,18 @@ class ClassificationPretraining(PretrainingModule):
             "top5": ranked.any(-1).float(),
         }
         for name, value in values.items():
-            mean = self._means.setdefault(f"{stage}/{name}", ItemMean().to(self.device))
+            mean = self._metrics.setdefault(f"{stage}/{name}", ItemMean().to(self.device))
             mean.update(value, batch.index)
         return {"scores": first, "index": batch.index}
 
     def _log_means(self) -> None:
         # They are the same on all ranks already; Lightning wants to be told to reduce them.
-        for name, mean in self._means.items():
+        for name, mean in self._metrics.items():
             self.log(name, mean.compute(), prog_bar=True, sync_dist=True)
             if name.endswith("/top1"):
                 samples = float(mean.num_items)
                 self.log(name.replace("top1", "samples"), samples, sync_dist=True)
-        self._means = {}
+        self._metrics = {}
 
 
 def _check_same(found: tuple[str, ...], trained: tuple[str, ...]) -> None:

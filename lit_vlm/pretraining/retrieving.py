@@ -7,10 +7,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from lit_vlm.data.image_batches import PairBatch
-from lit_vlm.encoders import VisionEncoder
-from lit_vlm.images import Resize
 from lit_vlm.metrics.retrieval import RetrievalRecall
-from lit_vlm.optim import Schedule
 from lit_vlm.pretraining.base import PretrainingModule
 
 
@@ -18,42 +15,9 @@ class RetrievingModule(PretrainingModule, ABC):
     """A pretraining that embeds pictures and texts, which validation and test retrieve.
 
     The candidates are all pictures, or all captions, of the data of all processes.
-
-    Args:
-        encoder: see ``PretrainingModule``, as for those that follow.
-        resize: see there.
-        learning_rate: see there.
-        weight_decay: see there.
-        betas: see there.
-        warmup: see there.
-        schedule: see there.
-        min_learning_rate: see there.
     """
 
     evaluation_methods = ("embed_images", "embed_texts")
-
-    def __init__(
-        self,
-        encoder: VisionEncoder,
-        resize: Resize,
-        learning_rate: float,
-        weight_decay: float,
-        betas: tuple[float, float],
-        warmup: int | float,
-        schedule: Schedule,
-        min_learning_rate: float,
-    ) -> None:
-        super().__init__(
-            encoder,
-            resize,
-            learning_rate,
-            weight_decay,
-            betas,
-            warmup,
-            schedule,
-            min_learning_rate,
-        )
-        self._recalls: dict[str, RetrievalRecall] = {}
 
     @abstractmethod
     def embed_images(self, images: Shaped[Tensor, "B 3 _ _"]) -> Float[Tensor, "B D"]:
@@ -82,7 +46,7 @@ class RetrievingModule(PretrainingModule, ABC):
         self._log_recalls()
 
     def _collect(self, batch: PairBatch, stage: str) -> None:
-        recall = self._recalls.setdefault(stage, RetrievalRecall().to(self.device))
+        recall = self._metrics.setdefault(stage, RetrievalRecall().to(self.device))
         images = self.embed_images(batch.images)
         texts = self.embed_texts(batch.input_ids, batch.attention_mask)
         recall.update(images, batch.index, texts, batch.caption_index)
@@ -90,8 +54,8 @@ class RetrievingModule(PretrainingModule, ABC):
     def _log_recalls(self) -> None:
         # They are the same on all ranks already; Lightning wants to be told to reduce them.
         how: dict[str, Any] = {"sync_dist": True}
-        for stage, recall in self._recalls.items():
+        for stage, recall in self._metrics.items():
             for name, value in recall.compute().items():
                 self.log(f"{stage}/{name}", value, prog_bar=name.endswith("_r1"), **how)
             self.log(f"{stage}/pictures", float(recall.num_images), **how)
-        self._recalls = {}
+        self._metrics = {}
