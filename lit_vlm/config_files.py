@@ -14,7 +14,8 @@ def find_config(name: str) -> str:
     """Return the path of a config file: itself, or that of a shipped experiment.
 
     Args:
-        name: a path, or a shipped experiment's name such as ``quickstart``.
+        name: a path, or a shipped experiment's name such as ``quickstart`` or
+            ``systems/llava/toy``.
 
     Raises:
         ConfigError: if there is neither.
@@ -24,12 +25,17 @@ def find_config(name: str) -> str:
     shipped = CONFIGS / f"{name}.yaml"
     if shipped.is_file():
         return str(shipped)
-    known = [path.stem for path in CONFIGS.glob("*.yaml")]
-    hint = nearest(Path(name).stem, known, list_all=False)
+    known = shipped_configs()
+    hint = nearest(name.removesuffix(".yaml"), known, list_all=False)
     raise ConfigError(
-        f"--config must be a file or a shipped experiment ({', '.join(sorted(known))}), got "
-        f"{name!r}.{hint}"
+        f"--config must be a file or a shipped experiment ({', '.join(known)}), got {name!r}.{hint}"
     )
+
+
+def shipped_configs() -> list[str]:
+    """Return the names of all shipped experiments, those in folders as ``FOLDER/NAME``."""
+    paths = sorted(CONFIGS.rglob("*.yaml"))
+    return [path.relative_to(CONFIGS).with_suffix("").as_posix() for path in paths]
 
 
 def read_config(path: str) -> dict[str, Any]:

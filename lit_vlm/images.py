@@ -6,10 +6,12 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 Resize = Literal["stretch", "crop", "pad"]
+_LYING = (5, 6, 7, 8)
+"""EXIF orientations whose width is the height of what is stored."""
 
 
 def read_image(source: str | Path | Image.Image) -> Image.Image:
@@ -24,6 +26,23 @@ def read_image(source: str | Path | Image.Image) -> Image.Image:
         with Image.open(source) as image:
             image.load()
             return _as_rgb(image)
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no image {source}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the image {source} cannot be read: {error}") from error
+
+
+def picture_size(source: str | Path | Image.Image) -> tuple[int, int]:
+    """Return width and height of a picture as ``read_image`` turns it; a file's head is enough.
+
+    Raises:
+        ValueError: if the file is missing, or does not begin as a picture.
+    """
+    if isinstance(source, Image.Image):
+        return _turned_size(source)
+    try:
+        with Image.open(source) as image:
+            return _turned_size(image)
     except FileNotFoundError as error:
         raise ValueError(f"there is no image {source}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -55,6 +74,11 @@ def fit_image(
         else:
             image = ImageOps.pad(image, target, resample, color=fill)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _turned_size(image: Image.Image) -> tuple[int, int]:
+    lies = image.getexif().get(ExifTags.Base.Orientation, 1) in _LYING
+    return (image.height, image.width) if lies else image.size
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

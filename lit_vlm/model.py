@@ -19,7 +19,7 @@ from lit_vlm.language_models import LanguageModel, TokenLoss
 from lit_vlm.merging import merge_visual_tokens
 from lit_vlm.optim import Schedule
 from lit_vlm.processing import Processor
-from lit_vlm.prompts import ChatTemplate, PromptFormat
+from lit_vlm.prompts import BoxFormat, ChatTemplate, PromptFormat, QwenBoxes
 from lit_vlm.sharding import is_sharded
 
 
@@ -39,6 +39,7 @@ class VisionLanguageModel(AnsweringModule):
         resize: how a picture of another shape is brought to the encoder's size: ``pad`` (all of
             it, the rest filled with the encoder's mean colour), ``crop`` or ``stretch``.
         max_length: most tokens of a training sequence, visual ones included.
+        boxes: how boxes are written in texts; None for Qwen-VL's form (``QwenBoxes``).
         learning_rate: peak learning rate of AdamW.
         weight_decay: AdamW's decay of matrices; biases, norms and positions never decay.
         betas: AdamW's averaging of gradients and of their squares.
@@ -65,6 +66,7 @@ class VisionLanguageModel(AnsweringModule):
         prompt: PromptFormat | None = None,
         resize: Resize = "pad",
         max_length: int = 2048,
+        boxes: BoxFormat | None = None,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.95),
@@ -103,6 +105,7 @@ class VisionLanguageModel(AnsweringModule):
         language_model.add_tokens(self.prompt.new_tokens)
         self.resize: Resize = resize
         self.max_length = max_length
+        self.boxes = boxes or QwenBoxes()
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.top_p = top_p
@@ -152,6 +155,7 @@ class VisionLanguageModel(AnsweringModule):
                 resize=self.resize,
                 fill=self.encoder.fill,
                 max_length=self.max_length,
+                boxes=self.boxes,
             )
         return self._processor
 

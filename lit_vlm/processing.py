@@ -3,21 +3,34 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lit_vlm.conversation import BadSampleError, Conversation
+from lit_vlm.box_words import has_boxes, write_boxes
+from lit_vlm.conversation import BadSampleError, Box, Conversation
 from lit_vlm.images import Resize, fit_image, read_image
 from lit_vlm.language_models.base import IGNORED
 from lit_vlm.prompts.base import PromptFormat
+from lit_vlm.prompts.boxes import BoxFormat, QwenBoxes
+from lit_vlm.views import View
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _GUARDS = ("\n", "0", "=")
+_ARGUMENTS = (
+    "tokenizer",
+    "prompt",
+    "image_size",
+    "tokens_per_image",
+    "resize",
+    "fill",
+    "max_length",
+    "boxes",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,7 @@ class Processor:
         resize: how pictures of another shape are brought to ``image_size``.
         fill: colour of padding and of a blank image; the encoder's mean.
         max_length: most tokens of a training sequence, visual tokens included.
+        boxes: how boxes are written; None for Qwen-VL's form.
     """
 
     def __init__(
@@ -59,6 +73,7 @@ class Processor:
         resize: Resize,
         fill: tuple[int, int, int],
         max_length: int,
+        boxes: BoxFormat | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.prompt = prompt
@@ -67,6 +82,7 @@ class Processor:
         self.resize: Resize = resize
         self.fill = fill
         self.max_length = max_length
+        self.boxes = boxes or QwenBoxes()
         self.stop_ids = prompt.stop_ids(tokenizer)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._guards = self._needed_guards()
@@ -74,10 +90,36 @@ class Processor:
         # The same questions come again and again; a tokenizer call costs as much as a small model.
         self._ids = lru_cache(maxsize=50_000)(self._tokenize)
 
+    def changed(self, **reading: Any) -> "Processor":
+        """Return a processor that reads otherwise, e.g. in a stage: by another prompt, ..."""
+        own = {name: getattr(self, name) for name in _ARGUMENTS}
+        return Processor(**{**own, **reading})
+
     @property
     def pad_id(self) -> int:
         """Token id that stands at padding and visual places."""
         return int(self._pad)
+
+    def written(self, conversation: Conversation) -> Conversation:
+        """Return a dialogue with its boxes as words, for the image that this model sees.
+
+        Raises:
+            BadSampleError: if a picture cannot be read, or a box is in none, is not in its
+                picture, or is not seen since the crop leaves nothing of it.
+        """
+        if not has_boxes(conversation):
+            return conversation
+        return write_boxes(conversation, self.boxes, self.image_size, self.resize)
+
+    def boxes_in_pixels(self, text: str, picture: tuple[int, int]) -> list[Box]:
+        """Return the boxes in an answer, in pixels of the stored picture, in order.
+
+        Args:
+            text: what the model said.
+            picture: width and height of the picture; ``picture_size`` reads them.
+        """
+        view = View.of(picture, self.image_size, self.resize)
+        return [view.stored(box) for box in self.boxes.read(text)]
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Return ids and labels of a whole dialogue, for training and for the loss.
@@ -148,8 +190,9 @@ class Processor:
         ids: list[int] = []
         labels: list[int] = []
         is_visual: list[bool] = []
+        turns = self.written(conversation).turns
         try:
-            segments = self.prompt.segments(conversation.turns, self.tokenizer)
+            segments = self.prompt.segments(turns, self.tokenizer)
         except ValueError as error:
             raise BadSampleError(f"{conversation.name}: {error}") from error
         for segment in segments:

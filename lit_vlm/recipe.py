@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lit_vlm.errors import nearest
 from lit_vlm.optim import Schedule
@@ -178,4 +178,24 @@ def _extras(stage: Stage) -> list[str]:
         extras.append(f"batches of {stage.batch_size}")
     if stage.accumulate_grad_batches:
         extras.append(f"{counted(stage.accumulate_grad_batches, 'batch', 'es')} a step")
-    return extras + ([f"data: {', '.join(stage.data)}"] if stage.data else [])
+    if stage.max_length:
+        extras.append(f"{stage.max_length:,} tokens at most")
+    if stage.prompt is not None:
+        extras.append(f"prompt: {_class_name(stage.prompt)}")
+    if stage.resize is not None:
+        extras.append(f"pictures: {stage.resize}")
+    if stage.temperature is not None:
+        extras.append(f"temperature {stage.temperature:g}")
+    return extras + ([f"data: {', '.join(_mixed(stage))}"] if stage.data else [])
+
+
+def _mixed(stage: Stage) -> list[str]:
+    if isinstance(stage.data, dict):
+        return [f"{name} {weight:g}" for name, weight in stage.data.items()]
+    return stage.data
+
+
+def _class_name(prompt: Any) -> str:
+    # A config that was only read holds its record.
+    path = prompt["class_path"] if isinstance(prompt, dict) else type(prompt).__name__
+    return str(path).rpartition(".")[2]

@@ -54,7 +54,7 @@ def check_data(stages: Mapping[str, Stage], trainer: Trainer, module: LightningM
             raise ValueError(
                 f"StagedFreezing: batches can change only with a data module that follows stages, "
                 f"such as ConversationDataModule, got {type(data).__name__} for stage {name!r}. "
-                f"Leave batch_size, accumulate_grad_batches, data and image_size out."
+                f"Leave out what it says of batches, data, images and prompts."
             )
         limit = trainer.limit_train_batches
         if isinstance(limit, float) and limit != 1:

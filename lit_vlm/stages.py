@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from lit_vlm.images import Resize
 from lit_vlm.optim import Schedule, steps_or_share
+from lit_vlm.prompts.base import PromptFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +34,14 @@ class Stage:
             with none.
         batch_size: samples of a training batch on one rank.
         accumulate_grad_batches: batches of an optimizer step.
-        data: names of the training sources that the stage reads; none for all of them.
+        data: names of the training sources that the stage reads, or their weights in the mixture
+            by name; none for all of them.
+        temperature: mixes the sources by the sizes that they have, to the power of 1 over this.
         image_size: side of the images that the encoder works at, in pixels.
+        prompt: how the stage's training dialogues are written. Validation, test and the trained
+            model use the model's own, as for the two that follow.
+        resize: how the stage's training pictures are brought to the encoder's size.
+        max_length: most tokens of the stage's training sequences.
 
     Raises:
         ValueError: if a value is out of range.
@@ -52,8 +60,12 @@ class Stage:
     keep_optimizer: bool = False
     batch_size: int | None = None
     accumulate_grad_batches: int | None = None
-    data: list[str] = field(default_factory=list)
+    data: list[str] | dict[str, float] = field(default_factory=list)
+    temperature: int | float | None = None
     image_size: int | None = None
+    prompt: PromptFormat | None = None
+    resize: Resize | None = None
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         for key in ("trains", "keeps_frozen", "data"):
@@ -68,7 +80,7 @@ class Stage:
             raise ValueError(
                 f"Stage: its length must be given once, got {' and '.join(lengths)}. Keep one."
             )
-        for key in ("steps", "epochs", "batch_size", "accumulate_grad_batches", "image_size"):
+        for key in _COUNTS:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"Stage: {key} must be at least 1, got {value}.")
@@ -99,10 +111,27 @@ class Stage:
     @property
     def changes_data(self) -> bool:
         """Whether the stage reads other batches than the run outside of it would."""
-        return bool(self.batch_size or self.accumulate_grad_batches or self.data or self.image_size)
+        return any(getattr(self, key) for key in _OF_BATCHES)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What the stage says of how its training dialogues are read."""
+        said = {key: getattr(self, key) for key in ("prompt", "resize", "max_length")}
+        return {key: value for key, value in said.items() if value is not None}
 
 
 _LENGTHS = ("steps", "epochs", "share")
+_COUNTS = ("steps", "epochs", "batch_size", "accumulate_grad_batches", "image_size", "max_length")
+_OF_BATCHES = (
+    "batch_size",
+    "accumulate_grad_batches",
+    "data",
+    "temperature",
+    "image_size",
+    "prompt",
+    "resize",
+    "max_length",
+)
 
 
 class Position(NamedTuple):

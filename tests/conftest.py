@@ -24,6 +24,9 @@ from lit_vlm.model import VisionLanguageModel
 from lit_vlm.prompts import Plain
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 pytest.register_assert_rewrite("lit_vlm.testing")
 
 COLORS = {"red": (255, 0, 0), "green": (0, 160, 0), "navy blue": (0, 0, 128), "white": (255,) * 3}

@@ -143,14 +143,14 @@ def test_records_what_a_callable_made_without_what_was_derived(
 ) -> None:
     assert record(Factory(connector))["connector"] == {
         "class_path": "lit_vlm.connectors.mlp.MLPConnector",
-        "init_args": {"depth": 3, "activation": "gelu", "width": None},
+        "init_args": {"depth": 3, "activation": "gelu", "width": None, "pretrained": None},
     }
 
 
 def test_records_a_class_given_as_a_callable() -> None:
     assert record(Factory(LinearConnector))["connector"] == {
         "class_path": "lit_vlm.connectors.linear.LinearConnector",
-        "init_args": {},
+        "init_args": {"norm": False, "pretrained": None},
     }
 
 
@@ -162,10 +162,11 @@ def test_records_a_callable_that_may_be_none() -> None:
 
 def test_records_a_callable_that_a_subclass_hands_on() -> None:
     made = record(DerivedFactory(connector=functools.partial(MLPConnector, depth=1)))
-    assert made["connector"]["init_args"] == {"depth": 1, "activation": "gelu", "width": None}
+    others = {"activation": "gelu", "width": None, "pretrained": None}
+    assert made["connector"]["init_args"] == {"depth": 1, **others}
 
 
-@pytest.mark.parametrize("value", [torch.zeros(1), {1, 2}, object(), print], ids=repr)
+@pytest.mark.parametrize("value", [torch.zeros(1), {1, 2}, object(), print], ids=lambda value: type(value).__name__)
 def test_refuses_what_it_cannot_record(value: Any) -> None:
     kind = type(value).__name__
     with pytest.raises(TypeError, match=rf"Cart\.load: must be a number.* got {kind}\. A check"):

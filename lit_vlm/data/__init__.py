@@ -1,12 +1,17 @@
 """Data: dialogues with images, and pictures with classes or captions, from files to batches."""
 
 from lit_vlm.data.augmentation import Augmentation, RandomResizedCrop
+from lit_vlm.data.blending import BlendedConversations
 from lit_vlm.data.classification_datamodule import ImageClassificationDataModule
 from lit_vlm.data.collation import Batch
+from lit_vlm.data.concatenation import ConcatenatedConversations
 from lit_vlm.data.datamodules import ConversationDataModule
 from lit_vlm.data.easy_vqa import EasyVQA
+from lit_vlm.data.easy_vqa_boxes import EasyVQABoxes
 from lit_vlm.data.easy_vqa_captions import EasyVQACaptions
+from lit_vlm.data.easy_vqa_descriptions import EasyVQADescriptions
 from lit_vlm.data.easy_vqa_labels import EasyVQALabels
+from lit_vlm.data.easy_vqa_pairs import EasyVQAPairs
 from lit_vlm.data.hf_pairs import HuggingFacePairs
 from lit_vlm.data.image_batches import CropBatch, LabelledBatch, PairBatch
 from lit_vlm.data.image_datamodule import ImageBatch, ImageDataModule
@@ -30,12 +35,17 @@ __all__ = [
     "WebDatasetPairs",
     "Augmentation",
     "Batch",
+    "BlendedConversations",
+    "ConcatenatedConversations",
     "ConversationDataModule",
     "ConversationSource",
     "CropBatch",
     "EasyVQA",
+    "EasyVQABoxes",
     "EasyVQACaptions",
+    "EasyVQADescriptions",
     "EasyVQALabels",
+    "EasyVQAPairs",
     "ImageBatch",
     "ImageClassificationDataModule",
     "ImageDataModule",

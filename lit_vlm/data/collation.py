@@ -47,12 +47,19 @@ class Reference:
         dialogue: the turns before the answer.
         answer: the answer in the data, or an empty text.
         repeated: whether the row only fills a batch and counts for nothing.
+        source: name of the source that it is from; empty if sources have none.
     """
 
     index: int
     dialogue: Conversation
     answer: str
     repeated: bool
+    source: str = ""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All that an answer may be compared with: what people said, or the answer in the data."""
+        return self.dialogue.answers or ((self.answer,) if self.answer else ())
 
 
 @dataclass(frozen=True, slots=True)

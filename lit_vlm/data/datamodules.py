@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lightning import LightningDataModule
@@ -13,10 +14,17 @@ from lit_vlm.data.collation import Batch
 from lit_vlm.data.datasets import ConversationDataset, Purpose, Sight
 from lit_vlm.data.ledger import SkipLedger
 from lit_vlm.data.loaders import batch_loader
+from lit_vlm.data.mixture import Mixture, check_names, check_weights, mixture_of
+from lit_vlm.data.mixture_order import MixtureOrder
+from lit_vlm.data.mixture_report import MixtureReport
+from lit_vlm.data.modality import shows_images
 from lit_vlm.data.sampling import BatchSampler, Slot, TrainingOrder
-from lit_vlm.data.sources import ConversationSource, NamedSources, Sources, Subset, as_list
+from lit_vlm.data.sources import ConversationSource, NamedSources, Sources, as_list
 from lit_vlm.data.splitting import hold_out, warn_about_shared_images
-from lit_vlm.data.stage_batches import places_of, staged_batches
+from lit_vlm.data.stage_batches import staged_batches
+from lit_vlm.data.training_order import Ordering, training_order
+from lit_vlm.metrics.base import AnswerMetric
+from lit_vlm.metrics.chosen import NamedMetrics, choose_metrics
 from lit_vlm.processing import Processor
 from lit_vlm.stages import Stage
 
@@ -33,8 +41,9 @@ class ConversationDataModule(Configurable, LightningDataModule):
     Args:
         train: where training dialogues come from: a source, or several that are mixed, in a list
             or by names, which the stages of ``StagedFreezing`` can choose from.
-        val: a source, or the share of the training images to hold out with all their dialogues.
-        test: a source.
+        val: a source, several (in a list or by names), or the share of the training images to
+            hold out with all their dialogues; the parts of named training sources keep their names.
+        test: a source, or several, in a list or by names.
         predict: a source.
         selection: a source, or the share of the training images to hold out besides, for
             ``CheckpointSelection`` to choose between checkpoints by.
@@ -46,12 +55,22 @@ class ConversationDataModule(Configurable, LightningDataModule):
             the image is then encoded once for several questions, and each answer sees those
             before it. Which are joined changes from epoch to epoch.
         group_by_length: put dialogues of like length into a batch, to pad less.
+        group_by_modality: put dialogues with images and others into batches of their own, over all
+            ranks; only the last ones of a pass may hold both.
         drop_last: leave a last, shorter training batch out; its dialogues change with the epoch.
+        weights: how often training rows are from each source, by name and relative to each other;
+            None for each sample once an epoch. An epoch then has as many rows as before, and each
+            source goes through its samples at its own pace.
+        temperature: weighs the training sources by their sizes to the power of 1 over this: 1 for
+            shares by size, more for shares more alike.
         probes: also test with images that are ``shuffled`` between samples or ``blank``: a model
             that looks at its images gets worse.
+        metrics: what judges generated answers besides exact match: a metric or several, for all
+            sources, or for each by its name.
 
     Raises:
-        ValueError: if an argument is out of range, or a stage has no source.
+        ValueError: if an argument is out of range, a stage has no source, or metrics are chosen
+            for a source that there is not.
 
     Attributes:
         follows_stages: whether training batches change with the stages of ``StagedFreezing``.
@@ -62,8 +81,8 @@ class ConversationDataModule(Configurable, LightningDataModule):
     def __init__(
         self,
         train: NamedSources = None,
-        val: Sources | float | int = None,
-        test: Sources = None,
+        val: NamedSources | float | int = None,
+        test: NamedSources = None,
         predict: Sources = None,
         selection: Sources | float | int = None,
         batch_size: int = 32,
@@ -72,8 +91,12 @@ class ConversationDataModule(Configurable, LightningDataModule):
         seed: int = 0,
         rounds_per_sample: int = 1,
         group_by_length: bool = False,
+        group_by_modality: bool = False,
         drop_last: bool = False,
+        weights: dict[str, int | float] | None = None,
+        temperature: int | float | None = None,
         probes: Sequence[Sight] = ("shuffled", "blank"),
+        metrics: NamedMetrics = None,
     ) -> None:
         super().__init__()
         numbers = {
@@ -99,20 +122,32 @@ class ConversationDataModule(Configurable, LightningDataModule):
             "predict": as_list(predict),
             "selection": [] if isinstance(selection, int | float) else as_list(selection),
         }
-        self.source_names = list(train) if isinstance(train, Mapping) else []
+        self._given = self.sources["train"]  # before any share of it is held out
+        given = {"train": train, "val": val, "test": test}
+        self.names = {k: list(v) if isinstance(v, Mapping) else [] for k, v in given.items()}
+        for name in self.shares:
+            self.names[name] = self.names["train"]
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.rounds_per_sample = rounds_per_sample
         self.group_by_length = group_by_length
+        self.group_by_modality = group_by_modality
+        check_names("ConversationDataModule", self.names["train"], weights)
+        check_weights("ConversationDataModule", "weights", weights, temperature)
+        self.weights = weights
+        self.temperature = temperature
         self.drop_last = drop_last
         self.probes = tuple(probes)
+        known = {name for names in self.names.values() for name in names}
+        self.metrics = choose_metrics(metrics, known)
         self._processor: Processor | None = None
         self._prepared: set[int] = set()
         self._position: dict[str, Any] = {}
         self._ledgers: dict[str, SkipLedger] = {}
         self._stage_lengths: dict[tuple[Any, ...], int] = {}
+        self._mixtures = MixtureReport()
 
     @property
     def processor(self) -> Processor:
@@ -158,17 +193,19 @@ class ConversationDataModule(Configurable, LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled training batches, from where a resumed run stopped."""
         staged = staged_batches(self.trainer, self._batches)
-        dataset = self._dataset("train", "train")
-        if staged is None:
-            order = self._order(dataset, self.batch_size)
-            return self._loader(
-                dataset, order, self.batch_size, drop_last=self.drop_last, **self._position
-            )
-        stage, epoch, begin, end = staged
-        batch_size = stage.batch_size or self.batch_size
-        order = self._order(dataset, batch_size, stage.data)
-        sampling = {"position": epoch * self._batches(stage) + begin, "end": end}
-        sampling["epoch_length"] = self._batches(stage)
+        stage = None if staged is None else staged.stage
+        dataset = self._dataset("train", "train", reading={} if stage is None else stage.reading)
+        mixture = self._mixture(stage)
+        order = self._order(dataset, mixture, stage, 0 if staged is None else staged.first)
+        sampling = self._position
+        if staged is not None:
+            length = self._batches(staged.stage)
+            begin = staged.epoch * length + staged.begin
+            sampling = {"position": begin, "epoch_length": length, "end": staged.end}
+        samples = [len(dataset.samples_of([place])) for place in mixture.places]
+        step = self._global_batch_size(stage)
+        self._mixtures.tell(self.trainer, mixture, order, samples, step, staged)
+        batch_size = self._batch_size(stage)
         return self._loader(dataset, order, batch_size, drop_last=self.drop_last, **sampling)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -183,6 +220,14 @@ class ConversationDataModule(Configurable, LightningDataModule):
     def selection_dataloader(self) -> DataLoader[Any]:
         """Return batches in order, of the data that chose no checkpoint yet."""
         return self._evaluation_loader("selection", "evaluate", "real")
+
+    def metrics_of(self, source: str) -> list[AnswerMetric]:
+        """Return what judges the answers to a source's questions; its name is empty if it has none.
+
+        Args:
+            source: its name.
+        """
+        return self.metrics.get(source, self.metrics.get("", []))
 
     def has_split(self, split: str) -> bool:
         """Whether there is a source for a split, or a share of the training images."""
@@ -207,6 +252,9 @@ class ConversationDataModule(Configurable, LightningDataModule):
                     f"{ledger.path} names them and why."
                 )
         self._ledgers = {}
+        if stage == "fit":
+            self._mixtures.close()
+            self._mixtures = MixtureReport()
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many batches the run has consumed over all epochs, and how many one has."""
@@ -230,31 +278,59 @@ class ConversationDataModule(Configurable, LightningDataModule):
             )
         return self.sources[stage]
 
-    def _dataset(self, stage: str, purpose: Purpose, sight: Sight = "real") -> ConversationDataset:
+    def _dataset(
+        self,
+        stage: str,
+        purpose: Purpose,
+        sight: Sight = "real",
+        reading: Mapping[str, Any] = MappingProxyType({}),
+    ) -> ConversationDataset:
         sources = self._sources(stage)
-        return ConversationDataset(sources, self.processor, purpose, sight, self.seed)
+        processor = self.processor.changed(**reading) if reading else self.processor
+        names = self.names.get(stage, [])
+        return ConversationDataset(sources, processor, purpose, sight, self.seed, names)
+
+    def _batch_size(self, stage: Stage | None) -> int:
+        said = None if stage is None else stage.batch_size
+        return said or self.batch_size
+
+    def _global_batch_size(self, stage: Stage | None) -> int:
+        return self._batch_size(stage) * (self.trainer.world_size if self.trainer else 1)
+
+    def _mixture(self, stage: Stage | None) -> Mixture:
+        names, count = self.names["train"], len(self.sources["train"])
+        return mixture_of(names, count, self.weights, self.temperature, stage)
 
     def _order(
-        self, dataset: ConversationDataset, batch_size: int, names: Sequence[str] = ()
-    ) -> TrainingOrder:
-        world = self.trainer.world_size if self.trainer else 1
-        return TrainingOrder(
-            len(dataset),
+        self,
+        dataset: ConversationDataset,
+        mixture: Mixture,
+        stage: Stage | None = None,
+        first: int = 0,
+    ) -> TrainingOrder | MixtureOrder:
+        samples = [dataset.samples_of([place]) for place in mixture.places]
+        return training_order(mixture, samples, self._ordering(dataset, stage), first)
+
+    def _ordering(self, dataset: ConversationDataset, stage: Stage | None) -> Ordering:
+        return Ordering(
             self.seed,
+            self._global_batch_size(stage),
+            self.drop_last,
+            getattr(self.trainer, "limit_train_batches", 1.0),
             groups=dataset.groups_by_image() if self.rounds_per_sample > 1 else None,
             rounds=self.rounds_per_sample,
             lengths=dataset.lengths() if self.group_by_length else None,
-            global_batch_size=batch_size * world,
-            samples=dataset.samples_of(places_of(names, self.source_names)) if names else None,
+            shows_images=shows_images(dataset.sources) if self.group_by_modality else None,
         )
 
     def _batches(self, stage: Stage) -> int:
         # Of a whole pass over a stage's data, on this rank.
-        key = (stage.batch_size, *stage.data)
+        mixture = self._mixture(stage)
+        key = (stage.batch_size, mixture)
         if key not in self._stage_lengths:
-            batch_size = stage.batch_size or self.batch_size
             dataset = self._dataset("train", "train")
-            order = self._order(dataset, batch_size, stage.data)
+            order = self._order(dataset, mixture, stage)
+            batch_size = self._batch_size(stage)
             loader = self._loader(dataset, order, batch_size, drop_last=self.drop_last)
             self._stage_lengths[key] = len(loader)
         return self._stage_lengths[key]
@@ -280,8 +356,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
 
     def _carve(self) -> None:
         # The list is built anew from the sources as given, so a second setup changes nothing.
-        given = [s.source if isinstance(s, Subset) else s for s in self.sources["train"]]
-        parts = [hold_out(source, self.shares, self.seed) for source in given]
+        parts = [hold_out(source, self.shares, self.seed) for source in self._given]
         for name in ("train", *self.shares):
             self.sources[name] = [part[name] for part in parts]
 

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lit_vlm.conversation import BadSampleError, Conversation, Turn
+from lit_vlm.conversation import (
+    BadSampleError,
+    Conversation,
+    ImageContent,
+    Turn,
+    place_boxes,
+)
 from lit_vlm.data.collation import Example, Reference, Skipped
 from lit_vlm.data.sampling import Slot
 from lit_vlm.data.sources import ConversationSource
@@ -29,6 +35,7 @@ class ConversationDataset(Dataset[list[Example]]):
         purpose: ``train`` encodes whole dialogues, ``predict`` prompts, ``evaluate`` both.
         sight: ``real`` images; ``shuffled``, each sample with another sample's; or ``blank``.
         seed: chooses whose images a shuffled sample gets.
+        names: of the sources, in order; empty if they have none.
     """
 
     def __init__(
@@ -38,8 +45,10 @@ class ConversationDataset(Dataset[list[Example]]):
         purpose: Purpose,
         sight: Sight = "real",
         seed: int = 0,
+        names: Sequence[str] = (),
     ) -> None:
         self.sources = list(sources)
+        self.names = list(names)
         self.processor = processor
         self.purpose = purpose
         self.sight = sight
@@ -73,8 +82,11 @@ class ConversationDataset(Dataset[list[Example]]):
 
     def locate(self, index: int) -> tuple[ConversationSource, int]:
         """Return the source of a sample, and the sample's place in it."""
-        which = int(np.searchsorted(self._ends, index, side="right"))
+        which = self._which(index)
         return self.sources[which], index - (int(self._ends[which - 1]) if which else 0)
+
+    def _which(self, index: int) -> int:
+        return int(np.searchsorted(self._ends, index, side="right"))
 
     def _row(self, slot: Slot) -> Example:
         samples = slot.samples
@@ -113,14 +125,16 @@ class ConversationDataset(Dataset[list[Example]]):
         return None
 
     def _example(self, samples: tuple[int, ...], repeated: bool) -> Example:
-        conversation = join([self._read(index) for index in samples])
+        joined = join([self._read(index) for index in samples])
+        conversation = self.processor.written(joined)
         dialogue, answer = conversation.until_answer()
         if self.purpose == "evaluate" and not answer:
             raise BadSampleError(
                 f"{conversation.name}: must end with an answer to compare with, got a user turn "
                 f"at the end."
             )
-        reference = Reference(samples[0], dialogue, answer, repeated)
+        name = self.names[self._which(samples[0])] if self.names else ""
+        reference = Reference(samples[0], dialogue, answer, repeated, name)
         encoded = None if self.purpose == "predict" else self.processor.encode(conversation)
         if encoded and repeated:
             encoded = replace(encoded, labels=[IGNORED] * len(encoded.labels))
@@ -167,11 +181,13 @@ class ConversationDataset(Dataset[list[Example]]):
 def join(conversations: Sequence[Conversation]) -> Conversation:
     """Join dialogues about the same images into one, which shows the images once."""
     first, *others = conversations
-    turns = list(first.turns)
+    if not others:
+        return first
+    turns = list(place_boxes(first.turns, first.name))
     for other in others:
         turns += [
-            Turn(turn.role, tuple(part for part in turn.content if isinstance(part, str)))
-            for turn in other.turns
+            Turn(turn.role, tuple(p for p in turn.content if not isinstance(p, ImageContent)))
+            for turn in place_boxes(other.turns, other.name)
             if turn.role != "system"
         ]
-    return Conversation(first.id, tuple(turns), first.where)
+    return Conversation(first.id, tuple(turns), first.where, others[-1].answers)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from lit_vlm.data.easy_vqa_facts import Facts, picture_facts, picture_identity
+from lit_vlm.data.easy_vqa_facts import picture_facts, picture_identity
 from lit_vlm.data.packed_texts import PackedTexts
 from lit_vlm.data.picture_files import PictureFiles
 from lit_vlm.data.picture_sources import PairSource
@@ -39,7 +39,9 @@ class EasyVQACaptions(PictureFiles, PairSource):
         known = [fact for fact in facts if fact.color or fact.shape]
         self.num_left_out = len(facts) - len(known)
         self.paths = PackedTexts(fact.path for fact in known)
-        self._captions = PackedTexts("\n".join(_captions(fact)) for fact in known)
+        self._captions = PackedTexts(
+            "\n".join(f"a {name}" for name in fact.names) for fact in known
+        )
         if self.num_left_out:
             rank_zero_info(
                 f"EasyVQACaptions: the questions about {self.num_left_out} of {len(facts)} "
@@ -53,9 +55,3 @@ class EasyVQACaptions(PictureFiles, PairSource):
     def identity(self, index: int) -> str:
         """Return the split and the picture's file."""
         return picture_identity(self.split, self.paths[index])
-
-
-def _captions(fact: Facts) -> list[str]:
-    captions = [f"a {fact.color} {fact.shape}"] if fact.color and fact.shape else []
-    captions += [f"a {fact.color} shape"] if fact.color else []
-    return captions + ([f"a {fact.shape}"] if fact.shape else [])

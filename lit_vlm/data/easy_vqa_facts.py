@@ -25,6 +25,13 @@ class Facts:
     color: str | None
     shape: str | None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the shape may be called: ``blue circle``, ``blue shape``, ``circle``; or less."""
+        full = (f"{self.color} {self.shape}",) if self.color and self.shape else ()
+        named = (f"{self.color} shape",) if self.color else ()
+        return full + named + ((self.shape,) if self.shape else ())
+
 
 def picture_facts(split: Literal["train", "test"]) -> list[Facts]:
     """Return what the questions tell of each picture of easy-VQA, in the order of the files.

@@ -14,6 +14,7 @@ from lit_vlm.data.picture_datamodule import PictureDataModule, Purpose
 from lit_vlm.data.picture_loader import StreamLoader
 from lit_vlm.data.picture_reading import PictureReader
 from lit_vlm.data.picture_sources import PairSource
+from lit_vlm.data.stage_batches import StagedPass
 from lit_vlm.stages import Stage
 
 Pairs = PairSource | PairStream | Sequence[PairSource | PairStream]
@@ -133,14 +134,16 @@ class ImageTextDataModule(PictureDataModule):
         """
         self._left_out = frozenset(indices)
 
-    def training_loader(self, batch_size: int, names: Sequence[str], **position: Any) -> Any:
+    def training_loader(self, staged: StagedPass | None) -> Any:
         """Return training batches; see ``PictureDataModule``."""
         if "train" not in self._streams:
-            return super().training_loader(batch_size, names, **position)
-        length = position.get("epoch_length") or len(self._stream_batches("train", batch_size))
-        epoch, begin = divmod(position.get("position", 0), length)
+            return super().training_loader(staged)
+        batch_size = self.batch_size_of(None if staged is None else staged.stage)
+        place = self.place_of(staged)
+        length = place.get("epoch_length") or len(self._stream_batches("train", batch_size))
+        epoch, begin = divmod(place.get("position", 0), length)
         batches = self._stream_batches("train", batch_size, epoch=epoch, position=begin)
-        return StreamLoader(batches, self.recorder("train"), begin, position.get("end"))
+        return StreamLoader(batches, self.recorder("train"), begin, place.get("end"))
 
     def evaluation_loader(self, split: str, purpose: Purpose) -> Any:
         """Return batches in order, without augmentation."""
@@ -153,12 +156,14 @@ class ImageTextDataModule(PictureDataModule):
         """Return how many batches a pass over a stage's data has, on this rank."""
         if "train" not in self._streams:
             return super().batches_per_pass(stage)
-        if stage.data:
+        self.check_reading(stage)
+        if stage.data or stage.temperature is not None:
             raise ValueError(
                 f"ImageTextDataModule: the data of a stage must be names of train, got "
-                f"{stage.data} for a stream, which has none. Leave data out."
+                f"{stage.data or f'temperature {stage.temperature}'} for a stream, which has none. "
+                f"Leave it out."
             )
-        return len(self._stream_batches("train", stage.batch_size or self.batch_size))
+        return len(self._stream_batches("train", self.batch_size_of(stage)))
 
     def dataset(self, split: str, purpose: Purpose) -> Dataset[Any]:
         """Return what makes the batches of a split."""

@@ -5,10 +5,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lit_vlm.conversation import ROLES, BadSampleError, Conversation, ImageContent, Role, Turn
+from lit_vlm.conversation import (
+    ROLES,
+    BadSampleError,
+    BoxContent,
+    Conversation,
+    ImageContent,
+    Role,
+    Turn,
+    place_boxes,
+)
+from lit_vlm.data.listed_boxes import BOX_MARKER, ListedBoxes
+from lit_vlm.data.listed_images import (
+    IMAGE_MARKER,
+    ListedImages,
+    checked_list,
+    image_path,
+    images_named,
+)
 
 _LLAVA_ROLES: dict[str, Role] = {"system": "system", "human": "user", "gpt": "assistant"}
-_MARKER = "<image>"
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -23,6 +39,11 @@ def parse_conversation(
     ``{"type": "text", "text": ...}`` and ``{"type": "image", "path" | "image" | "url": path}``.
     If the sample has ``images``, ``<image>`` in a text and an image part without a path stand for
     the next of them.
+
+    A sample may list ``boxes``, each ``[left, top, right, bottom]`` in pixels of the stored
+    picture; ``<bbox>`` in any text stands for the next of them. It is in the last image before it,
+    unless ``box_images`` says which for each box, counted from 0. ``answers`` may list what
+    several people answered to the last question.
 
     Args:
         record: the decoded JSON object.
@@ -39,16 +60,17 @@ def parse_conversation(
         )
     sample = default_id if record.get("id") is None else str(record["id"])
     name = f"{where} (sample {sample!r})"
-    images = _NamedImages(record, image_root, name)
+    images = ListedImages(record, image_root, name)
+    boxes = ListedBoxes(record, name, marked="conversations" in record)
     if "conversations" in record:
         turns = tuple(
-            _llava_turn(turn, images, name)
-            for turn in _list(record["conversations"], "conversations", name)
+            _llava_turn(turn, images, boxes, name)
+            for turn in checked_list(record["conversations"], "conversations", name)
         )
     elif "messages" in record:
         turns = tuple(
-            _message_turn(message, images, name)
-            for message in _list(record["messages"], "messages", name)
+            _message_turn(message, images, boxes, name)
+            for message in checked_list(record["messages"], "messages", name)
         )
     else:
         raise BadSampleError(
@@ -56,97 +78,69 @@ def parse_conversation(
             f"{', '.join(sorted(map(str, record))) or '(none)'}."
         )
     images.check_all_shown()
+    boxes.check_all_shown()
     _check_order(turns, name)
-    return Conversation(sample, turns, where)
+    return Conversation(sample, place_boxes(turns, name), where, _answers(record, name))
 
 
 def image_names(record: Any) -> list[str]:
     """Return the image paths that a sample names, in either form; nothing is checked."""
     if not isinstance(record, Mapping):
         return []
-    named = _named(record)
+    named = images_named(record)
     names = [named] if isinstance(named, str) else list(named) if isinstance(named, list) else []
     messages = record.get("messages")
     for message in messages if isinstance(messages, list) else []:
         content = message.get("content") if isinstance(message, Mapping) else None
         parts = content if isinstance(content, list) else []
-        names += [_path(part) for part in parts if isinstance(part, Mapping)]
+        names += [image_path(part) for part in parts if isinstance(part, Mapping)]
     return [name for name in names if isinstance(name, str) and name]
 
 
-class _NamedImages:
-    """The images under ``image`` or ``images``, handed out to the places that show them."""
-
-    def __init__(self, record: Mapping[str, Any], root: Path, name: str) -> None:
-        named = _named(record)
-        self.paths = [named] if isinstance(named, str) else _list(named, "image", name)
-        self.root = root
-        self.name = name
-        self.shown = 0
-
-    def next(self) -> ImageContent:
-        """Return the next image; beyond the last, count on for the message."""
-        self.shown += 1
-        path = self.paths[self.shown - 1] if self.shown <= len(self.paths) else "missing"
-        return self.at(path)
-
-    def at(self, path: Any) -> ImageContent:
-        """Return the image at a path."""
-        if not isinstance(path, str) or not path:
-            raise BadSampleError(f"{self.name}: an image must be a path, got {path!r}.")
-        return ImageContent(str(self.root / path))
-
-    def split(self, text: str) -> list[str | ImageContent]:
-        """Return a text with images in the places of its markers."""
-        pieces = re.split(f"({_MARKER})", text)
-        return [self.next() if piece == _MARKER else piece for piece in pieces if piece]
-
-    def check_all_shown(self) -> None:
-        """Raise if there are more or fewer places than images."""
-        if self.shown != len(self.paths):
-            raise BadSampleError(
-                f"{self.name}: must have one {_MARKER} in its texts for each image, got "
-                f"{self.shown} markers and {len(self.paths)} images."
-            )
-
-
-def _named(record: Mapping[str, Any]) -> Any:
-    named = (record.get(key) for key in ("image", "images"))
-    return next((images for images in named if images is not None), [])
-
-
-def _llava_turn(turn: Any, images: _NamedImages, name: str) -> Turn:
+def _llava_turn(turn: Any, images: ListedImages, boxes: ListedBoxes, name: str) -> Turn:
     role = _role(turn, "from", _LLAVA_ROLES, name)
-    return Turn(role, tuple(images.split(_string(turn, "value", name))))
+    return Turn(role, tuple(_split(_string(turn, "value", name), images, boxes)))
 
 
-def _message_turn(message: Any, images: _NamedImages, name: str) -> Turn:
+def _split(
+    text: str, images: ListedImages | None, boxes: ListedBoxes
+) -> list[str | ImageContent | BoxContent]:
+    """Return a text with images and boxes in the places of their markers."""
+    parts: list[str | ImageContent | BoxContent] = []
+    for piece in re.split(f"({IMAGE_MARKER}|{BOX_MARKER})", text):
+        if piece == IMAGE_MARKER and images is not None:
+            parts.append(images.next())
+        elif piece == BOX_MARKER and boxes.marked:
+            parts.append(boxes.next())
+        elif parts and isinstance(parts[-1], str):
+            parts[-1] += piece
+        elif piece:
+            parts.append(piece)
+    return parts
+
+
+def _message_turn(message: Any, images: ListedImages, boxes: ListedBoxes, name: str) -> Turn:
     role = _role(message, "role", {r: r for r in ROLES}, name)
     content = message.get("content")
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
-    parts = [_pieces(part, images, name) for part in _list(content, "content", name)]
+    parts = [_pieces(part, images, boxes, name) for part in checked_list(content, "content", name)]
     return Turn(role, tuple(piece for pieces in parts for piece in pieces))
 
 
-def _pieces(part: Any, images: _NamedImages, name: str) -> list[str | ImageContent]:
+def _pieces(
+    part: Any, images: ListedImages, boxes: ListedBoxes, name: str
+) -> list[str | ImageContent | BoxContent]:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text":
-        text = _string(part, "text", name)
-        if images.paths:
-            return images.split(text)
-        return [text] if text else []
+        return _split(_string(part, "text", name), images if images.paths else None, boxes)
     if kind == "image":
-        path = _path(part)
+        path = image_path(part)
         return [images.next() if path is None and images.paths else images.at(path)]
     raise BadSampleError(
         f"{name}: each part of a content list must be an object of type 'text' or 'image', got "
         f"{part if isinstance(part, str) else kind!r}."
     )
-
-
-def _path(part: Mapping[str, Any]) -> Any:
-    return next((part[key] for key in ("path", "image", "url") if key in part), None)
 
 
 def _role(turn: Any, key: str, known: Mapping[str, Role], name: str) -> Role:
@@ -167,11 +161,17 @@ def _string(turn: Mapping[str, Any], key: str, name: str) -> str:
     return text
 
 
-def _list(value: Any, key: str, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        shown = f"the string {value!r}" if isinstance(value, str) else type(value).__name__
-        raise BadSampleError(f"{name}: {key!r} must be a list, got {shown}.")
-    return value
+def _answers(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    if record.get("answers") is None:
+        return ()
+    answers = checked_list(record["answers"], "answers", name)
+    for answer in answers:
+        if not isinstance(answer, str) or not answer.strip():
+            raise BadSampleError(
+                f"{name}: each of 'answers' must be a text, got {answer!r:.60}. They are what "
+                f"people answered to the last question."
+            )
+    return tuple(answers)
 
 
 def _check_order(turns: tuple[Turn, ...], name: str) -> None:

@@ -1,7 +1,7 @@
 """What data modules of pictures share: splits, order, position, and a ledger."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -11,12 +11,16 @@ from torch.utils.data import Dataset
 from lit_vlm.configurable import Configurable
 from lit_vlm.data.augmentation import Augmentation
 from lit_vlm.data.joined_pictures import JoinedPictures, listed
+from lit_vlm.data.mixture import Mixture, mixture_of
+from lit_vlm.data.mixture_order import MixtureOrder
+from lit_vlm.data.mixture_report import MixtureReport
 from lit_vlm.data.passed_over import PassedOver
 from lit_vlm.data.picture_batches import PictureSampler, ShareSampler, in_order
 from lit_vlm.data.picture_loader import PictureLoader, Record
 from lit_vlm.data.sampling import TrainingOrder
-from lit_vlm.data.stage_batches import places_of, staged_batches
+from lit_vlm.data.stage_batches import StagedPass, staged_batches
 from lit_vlm.data.trainer_facts import TrainerFacts
+from lit_vlm.data.training_order import Ordering, training_order
 from lit_vlm.stages import Stage
 
 Split = Literal["train", "val", "test"]
@@ -97,6 +101,7 @@ class PictureDataModule(Configurable, TrainerFacts, ABC):
         self.keep_in_memory = keep_in_memory
         self._pictures: dict[str, JoinedPictures[Any]] = {}
         self._passed_over = PassedOver(self)
+        self._mixtures = MixtureReport()
 
     def setup(self, stage: str) -> None:
         """Index the files of a stage."""
@@ -144,13 +149,7 @@ class PictureDataModule(Configurable, TrainerFacts, ABC):
 
     def train_dataloader(self) -> Any:
         """Return shuffled training batches, from where a resumed run stopped."""
-        staged = staged_batches(self.trainer, self.batches_per_pass)
-        if staged is None:
-            return self.training_loader(self.batch_size, (), **self.position)
-        stage, epoch, begin, end = staged
-        length = self.batches_per_pass(stage)
-        position = {"position": epoch * length + begin, "epoch_length": length, "end": end}
-        return self.training_loader(stage.batch_size or self.batch_size, stage.data, **position)
+        return self.training_loader(staged_batches(self.trainer, self.batches_per_pass))
 
     def val_dataloader(self) -> Any:
         """Return validation batches in order, without augmentation."""
@@ -161,18 +160,44 @@ class PictureDataModule(Configurable, TrainerFacts, ABC):
         return self.evaluation_loader("test", "evaluate")
 
     def batches_per_pass(self, stage: Stage) -> int:
-        """Return how many batches a pass over a stage's data has, on this rank."""
-        return len(self._sampler(stage.batch_size or self.batch_size, stage.data))
+        """Return how many batches a pass over a stage's data has, on this rank.
 
-    def training_loader(self, batch_size: int, names: Sequence[str], **position: Any) -> Any:
-        """Return training batches.
-
-        Args:
-            batch_size: pictures of a batch on one rank.
-            names: names of the sources; none for all.
-            position: where to begin, see ``BatchSampler``.
+        Raises:
+            ValueError: if the stage asks for what is no matter of pictures.
         """
-        return self._loader("train", "train", self._sampler(batch_size, names, **position))
+        self.check_reading(stage)
+        _, _, order = self._order(stage)
+        return len(self._sampler(order, stage))
+
+    def check_reading(self, stage: Stage) -> None:
+        """Raise ``ValueError`` if a stage asks for what is a matter of dialogues."""
+        if stage.reading:
+            raise ValueError(
+                f"{type(self).__name__}: a stage can change how dialogues are read, not pictures "
+                f"and captions, got {' and '.join(stage.reading)}. Leave it out."
+            )
+
+    def training_loader(self, staged: StagedPass | None) -> Any:
+        """Return training batches of a pass, or of all passes of a run without stages."""
+        stage, first = (None, 0) if staged is None else (staged.stage, staged.first)
+        mixture, samples, order = self._order(stage, first)
+        step = self.batch_size_of(stage) * self.ranks[0]
+        self._mixtures.tell(self.trainer, mixture, order, list(map(len, samples)), step, staged)
+        sampler = self._sampler(order, stage, **self.place_of(staged))
+        return self._loader("train", "train", sampler)
+
+    def place_of(self, staged: StagedPass | None) -> dict[str, Any]:
+        """Return where training batches begin and end; see ``BatchSampler``."""
+        if staged is None:
+            return self.position
+        length = self.batches_per_pass(staged.stage)
+        begin = staged.epoch * length + staged.begin
+        return {"position": begin, "epoch_length": length, "end": staged.end}
+
+    def batch_size_of(self, stage: Stage | None) -> int:
+        """Return the pictures of a training batch on one rank."""
+        said = None if stage is None else stage.batch_size
+        return said or self.batch_size
 
     def evaluation_loader(self, split: str, purpose: Purpose) -> Any:
         """Return batches in order, without augmentation."""
@@ -195,14 +220,28 @@ class PictureDataModule(Configurable, TrainerFacts, ABC):
         """Return what makes the batches of a split."""
 
     def teardown(self, stage: str) -> None:
-        """Say how many pictures were passed over, and where they are named."""
+        """Say how many pictures were passed over, and how many were read of each source."""
         self._passed_over.close()
+        if stage == "fit":
+            self._mixtures.close()
+            self._mixtures = MixtureReport()
 
-    def _sampler(self, batch_size: int, names: Sequence[str], **position: Any) -> PictureSampler:
+    def _order(
+        self, stage: Stage | None, first: int = 0
+    ) -> tuple[Mixture, list[list[int]], TrainingOrder | MixtureOrder]:
         pictures = self.pictures("train")
-        places = pictures.of_sources(places_of(names, self.source_names)) if names else None
-        order = TrainingOrder(len(pictures), self.seed, samples=places)
-        return PictureSampler(order, batch_size, *self.ranks, drop_last=self.drop_last, **position)
+        mixture = mixture_of(self.source_names, len(pictures.sources), stage=stage)
+        samples = [pictures.of_sources([place]) for place in mixture.places]
+        step = self.batch_size_of(stage) * self.ranks[0]
+        limit = getattr(self.trainer, "limit_train_batches", 1.0)
+        how = Ordering(self.seed, step, self.drop_last, limit)
+        return mixture, samples, training_order(mixture, samples, how, first)
+
+    def _sampler(
+        self, order: TrainingOrder | MixtureOrder, stage: Stage | None, **position: Any
+    ) -> PictureSampler:
+        size = self.batch_size_of(stage)
+        return PictureSampler(order, size, *self.ranks, drop_last=self.drop_last, **position)
 
     def _loader(self, split: str, purpose: Purpose, sampler: Any) -> PictureLoader:
         return PictureLoader(

@@ -1,28 +1,15 @@
 """Which samples form which batch: by arithmetic, so that any position can be resumed."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DistributedSampler
 
-Item = TypeVar("Item")
+from lit_vlm.data.grouping import BatchGrouping
+from lit_vlm.data.rows import ShuffledRows, Slot
 
-_MEGA_BATCH = 50
-"""Batches that are sorted by length together; more pad less and mix less."""
-
-
-class Slot(NamedTuple):
-    """One row of a batch.
-
-    Attributes:
-        samples: the samples whose dialogues are joined in it, usually one.
-        repeated: whether it only fills a rank's last batch, and must count for nothing.
-    """
-
-    samples: tuple[int, ...]
-    repeated: bool = False
+__all__ = ["BatchSampler", "Slot", "TrainingOrder"]
 
 
 class TrainingOrder:
@@ -34,8 +21,10 @@ class TrainingOrder:
         groups: samples about the same image, if up to ``rounds`` of them are joined.
         rounds: most samples to join in one dialogue.
         lengths: a measure of each sample's length, if batches are to hold like lengths.
-        global_batch_size: rows of a batch over all ranks; used with ``lengths``.
+        global_batch_size: rows of a batch over all ranks; used with the one before and the last.
         samples: the samples to order; None for all.
+        shows_images: whether each sample has an image, if batches are to hold only rows that do,
+            or only others.
     """
 
     def __init__(
@@ -47,43 +36,19 @@ class TrainingOrder:
         lengths: NDArray[np.int64] | None = None,
         global_batch_size: int = 1,
         samples: Sequence[int] | None = None,
+        shows_images: NDArray[np.bool_] | None = None,
     ) -> None:
-        self.samples = range(num_samples) if samples is None else samples
+        self.rows = ShuffledRows(range(num_samples) if samples is None else samples, groups, rounds)
         self.seed = seed
-        self.groups = groups
-        if groups is not None and samples is not None:
-            wanted = set(samples)
-            kept = ([i for i in group if i in wanted] for group in groups)
-            self.groups = [group for group in kept if group]
-        self.rounds = rounds
-        self.lengths = lengths
-        self.global_batch_size = global_batch_size
+        self.grouping = None
+        if lengths is not None or shows_images is not None:
+            self.grouping = BatchGrouping(global_batch_size, lengths, shows_images)
 
     def __call__(self, epoch: int) -> list[Slot]:
         """Return the rows of an epoch, in order; each sample is in exactly one."""
         random = np.random.default_rng([self.seed, epoch])
-        if self.groups is None or self.rounds == 1:
-            slots = [Slot((i,)) for i in self.samples]
-        else:
-            slots = [
-                Slot(tuple(chunk))
-                for group in self.groups
-                for chunk in _chunks(random.permutation(group).tolist(), self.rounds)
-            ]
-        slots = [slots[i] for i in random.permutation(len(slots))]
-        return slots if self.lengths is None else self._like_lengths_together(slots, random)
-
-    def _like_lengths_together(self, slots: list[Slot], random: np.random.Generator) -> list[Slot]:
-        assert self.lengths is not None
-        lengths = self.lengths
-        batches: list[list[Slot]] = []
-        for mega in _chunks(slots, self.global_batch_size * _MEGA_BATCH):
-            mega.sort(key=lambda slot: -sum(int(lengths[i]) for i in slot.samples))
-            batches += _chunks(mega, self.global_batch_size)
-        # Only whole batches change places, else all that follow a short one would be cut anew.
-        whole, short = batches[:-1], batches[-1:]
-        order = [whole[i] for i in random.permutation(len(whole))] + short
-        return [slot for batch in order for slot in batch]
+        slots = self.rows(random)
+        return slots if self.grouping is None else self.grouping(slots, random)
 
 
 class BatchSampler(DistributedSampler[list[Slot]]):
@@ -161,7 +126,3 @@ class BatchSampler(DistributedSampler[list[Slot]]):
             mine = list(rows[self.rank * each : (self.rank + 1) * each])
             spare = Slot(rows[0].samples, repeated=True)
             yield mine + [spare] * (each - len(mine))
-
-
-def _chunks(items: list[Item], size: int) -> list[list[Item]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_vlm.data.rearranged import RearrangedPart, RearrangedSource
 from lit_vlm.data.sources import ConversationSource, Subset
 
 
@@ -32,7 +33,7 @@ def hold_out(source: ConversationSource, shares: dict[str, float], seed: int) ->
     """Split a source into ``train`` and other splits, by image.
 
     Args:
-        source: a prepared source.
+        source: a prepared source; of one that rearranges another, the other is split.
         shares: share of the image groups to hold out for each split, between 0 and 1. A split stays
             the same when others are added behind it.
         seed: chooses the groups; the same seed always chooses the same.
@@ -43,6 +44,9 @@ def hold_out(source: ConversationSource, shares: dict[str, float], seed: int) ->
     Raises:
         ValueError: if a split would be empty.
     """
+    if isinstance(source, RearrangedSource):
+        base = hold_out(source.base, shares, seed)
+        return {name: RearrangedPart(source, part) for name, part in base.items()}
     groups = image_groups(source)
     order = np.random.default_rng(seed).permutation(len(groups)).tolist()
     parts: dict[str, Subset] = {}

@@ -1,12 +1,34 @@
 """Which training batches the stages of a run ask a data module for."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from lit_vlm.stage_lengths import next_batches
 from lit_vlm.stages import Stage, StageBatches
 
 
-def staged_batches(trainer: Any, batches_per_pass: Callable[[Stage], int]) -> StageBatches | None:
+class StagedPass(NamedTuple):
+    """A pass over a stage's data, or what is left of it.
+
+    Attributes:
+        name: the stage's.
+        stage: the stage.
+        epoch: number of passes over training data that the run has begun before this one.
+        begin: batches of this pass that are done.
+        end: batches of this pass after which it ends: all of them, or fewer if the stage ends.
+        first: number of passes that the run has begun before the stage.
+    """
+
+    name: str
+    stage: Stage
+    epoch: int
+    begin: int
+    end: int
+    first: int
+
+
+def staged_batches(trainer: Any, batches_per_pass: Callable[[Stage], int]) -> StagedPass | None:
     """Return which batches come next in the trainer's stages; None if they change none.
 
     Args:
@@ -15,10 +37,19 @@ def staged_batches(trainer: Any, batches_per_pass: Callable[[Stage], int]) -> St
     """
     callbacks: list[Any] = getattr(trainer, "callbacks", [])
     staged = [callback for callback in callbacks if hasattr(callback, "next_batches")]
-    asked = (callback.next_batches(trainer, batches_per_pass) for callback in staged)
-    batches = next((found for found in asked if found is not None), None)
-    if batches is None:
+    asked = ((each, each.next_batches(trainer, batches_per_pass)) for each in staged)
+    callback, batches = next((found for found in asked if found[1] is not None), (None, None))
+    if callback is None or batches is None:
         return None
+    now = callback.plan.at(trainer.global_step)
+    limit = trainer.limit_train_batches
+    most = limit if isinstance(limit, int) else math.inf
+    per_pass = {n: int(min(batches_per_pass(s), most)) for n, s in callback.stages.items()}
+    lengths = (callback.stages, callback.plan, now.begin, per_pass, callback._accumulate)
+    return StagedPass(now.name, *_resumed(trainer, batches), first=next_batches(*lengths).epoch)
+
+
+def _resumed(trainer: Any, batches: StageBatches) -> StageBatches:
     loop = trainer.fit_loop
     if not loop.restarting:
         return batches

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lit_vlm.configurable import Configurable
-from lit_vlm.conversation import Turn
+from lit_vlm.conversation import BoxContent, ImageContent, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,6 +55,28 @@ class PromptFormat(Configurable, ABC):
     @abstractmethod
     def stop_ids(self, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
         """Return the tokens that end an answer; at least one."""
+
+
+def written_parts(turn: Turn) -> list[str | ImageContent]:
+    """Return the words and images of a turn, in order.
+
+    Raises:
+        ValueError: if it holds a box that no processor has written as words.
+    """
+    parts: list[str | ImageContent] = []
+    for part in turn.content:
+        if isinstance(part, BoxContent):
+            raise ValueError(
+                f"a prompt format must be given boxes as words, got {part}. Processor.written "
+                f"turns them into words, for the image that the model sees."
+            )
+        parts.append(part)
+    return parts
+
+
+def words(turn: Turn) -> str:
+    """Return the words of a turn; refuse boxes that are not words yet."""
+    return "".join(part for part in written_parts(turn) if isinstance(part, str))
 
 
 def end_of_text(tokenizer: "PreTrainedTokenizerBase", who: str) -> str:

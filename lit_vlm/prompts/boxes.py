@@ -1,12 +1,116 @@
-"""Boxes in texts, as Qwen-VL writes them."""
+"""Boxes in texts, as Qwen-VL and Shikra write them."""
 
 import re
+from abc import ABC, abstractmethod
 
-Box = tuple[int | float, int | float, int | float, int | float]
+from lit_vlm.configurable import Configurable
+from lit_vlm.conversation import Box
+
 _SCALE = 1000
 _NUMBER = r"\s*(\d+)\s*"
 _POINT = rf"\s*\({_NUMBER},{_NUMBER}\)\s*"
 _CORNERS = re.compile(f"{_POINT},{_POINT}")
+_QUAD = re.compile("<quad>.*?(</quad>|$)", re.DOTALL)
+_DECIMAL = r"\s*(\d*\.?\d+)\s*"
+_LISTED = re.compile(r"\[([^\[\]]*)\]")
+_FOUR = re.compile(",".join([_DECIMAL] * 4))
+
+
+class BoxFormat(Configurable, ABC):
+    """Write boxes into texts and read them there.
+
+    Boxes are (left, top, right, bottom) in shares of the sides of the image that the model sees,
+    from 0 to 1; the processor moves them there from the picture's pixels and back.
+    """
+
+    @abstractmethod
+    def write(self, box: Box) -> str:
+        """Return a box as text.
+
+        Raises:
+            ValueError: if it is not inside the image, or ends before it begins.
+        """
+
+    @abstractmethod
+    def read(self, text: str) -> list[Box]:
+        """Return the boxes in a text, in order; what is no box, or none inside, is passed over."""
+
+
+class QwenBoxes(BoxFormat):
+    """Write boxes as Qwen-VL does, in thousandths: ``<box>(125,0),(500,1000)</box>``.
+
+    The tags need not be there to be read, since ``<ref>a dog</ref><box>`` is how Qwen-VL is asked
+    for a box; the four points of a ``<quad>`` are no box.
+
+    Source:
+        Qwen-VL (Bai et al., 2023), https://arxiv.org/abs/2308.12966; there, numbers end at 999.
+
+    Example:
+        >>> QwenBoxes().write((0.125, 0, 0.5, 1))
+        '<box>(125,0),(500,1000)</box>'
+        >>> QwenBoxes().read("a dog (125,0),(500,1000)</box>, a cat <box>(125,0),(5")
+        [(0.125, 0.0, 0.5, 1.0)]
+    """
+
+    def write(self, box: Box) -> str:
+        """Return a box as text."""
+        return write_box(_inside("QwenBoxes", box), size=(1, 1))
+
+    def read(self, text: str) -> list[Box]:
+        """Return the boxes in a text, in order."""
+        found = _CORNERS.findall(_QUAD.sub("", text))
+        boxes = [[int(number) / _SCALE for number in numbers] for numbers in found]
+        return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes if x1 <= x2 <= 1 and y1 <= y2 <= 1]
+
+
+class PlainBoxes(BoxFormat):
+    """Write boxes as Shikra does, in plain numbers: ``[0.125,0.000,0.500,1.000]``.
+
+    COMM's choice: no new tokens, and numbers that a language model has read before. Several boxes
+    in one pair of brackets, parted by semicolons, are read too.
+
+    Args:
+        digits: behind the point.
+
+    Raises:
+        ValueError: if ``digits`` is less than 1.
+
+    Source:
+        Shikra (Chen et al., 2023), https://arxiv.org/abs/2306.15195.
+
+    Example:
+        >>> PlainBoxes().write((0.125, 0, 0.5, 1))
+        '[0.125,0.000,0.500,1.000]'
+        >>> PlainBoxes().read("left [0.1,0.2,0.3,0.4;0.5,0.6,0.7,0.8], not [1,2]")
+        [(0.1, 0.2, 0.3, 0.4), (0.5, 0.6, 0.7, 0.8)]
+    """
+
+    def __init__(self, digits: int = 3) -> None:
+        if digits < 1:
+            raise ValueError(f"PlainBoxes: digits must be at least 1, got {digits}.")
+        self.digits = digits
+
+    def write(self, box: Box) -> str:
+        """Return a box as text."""
+        numbers = (f"{number:.{self.digits}f}" for number in _inside("PlainBoxes", box))
+        return f"[{','.join(numbers)}]"
+
+    def read(self, text: str) -> list[Box]:
+        """Return the boxes in a text, in order."""
+        pieces = (piece for inside in _LISTED.findall(text) for piece in inside.split(";"))
+        found = [_FOUR.fullmatch(piece) for piece in pieces]
+        boxes = [[float(number) for number in match.groups()] for match in found if match]
+        return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes if x1 <= x2 <= 1 and y1 <= y2 <= 1]
+
+
+def _inside(who: str, box: Box) -> Box:
+    left, top, right, bottom = box
+    if not (0 <= left <= right <= 1 and 0 <= top <= bottom <= 1):
+        raise ValueError(
+            f"{who}: a box must be (left, top, right, bottom) in shares of the sides, from 0 to 1, "
+            f"got {box}."
+        )
+    return box
 
 
 def write_box(box: Box, size: tuple[int, int]) -> str:

@@ -6,7 +6,14 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from lit_vlm.conversation import ImageContent, Turn
-from lit_vlm.prompts.base import IMAGE, PromptFormat, Segment, special_words
+from lit_vlm.prompts.base import (
+    IMAGE,
+    PromptFormat,
+    Segment,
+    special_words,
+    words,
+    written_parts,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,8 +51,8 @@ class ChatTemplate(PromptFormat):
         self, turns: Sequence[Turn], tokenizer: "PreTrainedTokenizerBase"
     ) -> list[Segment]:
         """Return the segments of a dialogue."""
-        words = special_words(tokenizer)
-        messages = [_message(turn, words) for turn in turns]
+        special = special_words(tokenizer)
+        messages = [_message(turn, special) for turn in turns]
         segments: list[Segment] = []
         done = ""
         for k, turn in enumerate(turns):
@@ -54,7 +61,7 @@ class ChatTemplate(PromptFormat):
             prompt = self._render(messages[:k], tokenizer, prompt=True)
             whole = self._render(messages[: k + 1], tokenizer, prompt=False)
             segments += _split_images(_continuation(prompt, done))
-            answer = _through_end_of_turn(_answer(whole, prompt), turn.text, words)
+            answer = _through_end_of_turn(_answer(whole, prompt), words(turn), special)
             segments.append(Segment("markup", answer, supervised=True))
             done = prompt + answer
         if turns and turns[-1].role != "assistant":
@@ -95,15 +102,15 @@ class ChatTemplate(PromptFormat):
             ) from error
 
 
-def _message(turn: Turn, words: set[str]) -> dict[str, str]:
-    for word in (*words, _IMAGE_MARK):
+def _message(turn: Turn, special: set[str]) -> dict[str, str]:
+    for word in (*special, _IMAGE_MARK):
         if word in turn.text:
             raise ValueError(
                 f"ChatTemplate: the text of a turn must not hold the special token {word!r}, got "
                 f"{turn.text[:60]!r}. It would pass for the end of a turn."
             )
     content = "".join(
-        _IMAGE_MARK if isinstance(part, ImageContent) else part for part in turn.content
+        _IMAGE_MARK if isinstance(part, ImageContent) else part for part in written_parts(turn)
     )
     return {"role": turn.role, "content": content}
 
@@ -133,10 +140,11 @@ def _difference(before: str, after: str) -> str:
     return f"{before[same : same + 60]!r} became {after[same : same + 60]!r}"
 
 
-def _through_end_of_turn(answer: str, text: str, words: set[str]) -> str:
+def _through_end_of_turn(answer: str, text: str, special: set[str]) -> str:
     # An answer holds no special word (checked before), so it is in one piece.
-    longest_first = sorted(words, key=len, reverse=True)
-    pieces = re.split(f"({'|'.join(map(re.escape, longest_first))})", answer) if words else [answer]
+    longest_first = sorted(special, key=len, reverse=True)
+    any_special = f"({'|'.join(map(re.escape, longest_first))})"
+    pieces = re.split(any_special, answer) if special else [answer]
     said = next((i for i, p in enumerate(pieces) if i % 2 == 0 and text.strip() in p), None)
     if said is None:
         raise ValueError(

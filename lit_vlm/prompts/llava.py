@@ -4,7 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lit_vlm.conversation import Turn
-from lit_vlm.prompts.base import IMAGE, PromptFormat, Segment, begin_of_text, end_of_text
+from lit_vlm.prompts.base import (
+    IMAGE,
+    PromptFormat,
+    Segment,
+    begin_of_text,
+    end_of_text,
+    words,
+)
 from lit_vlm.prompts.chat_models import warn_of_chat_model
 from lit_vlm.prompts.markers import (
     Markers,
@@ -67,7 +74,7 @@ class LLaVAV1(PromptFormat):
         segments.append(Segment("content", f"{system} " if system else ""))
         for turn in rest:
             if turn.role == "assistant":
-                segments += [due, Segment("content", f" {turn.text}", True), stop]
+                segments += [due, Segment("content", f" {words(turn)}", True), stop]
             else:
                 segments += [marker(_USER, self.markers), *_question(turn)]
         if rest and rest[-1].role != "assistant":
@@ -76,7 +83,8 @@ class LLaVAV1(PromptFormat):
 
     def stop_ids(self, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
         """Return the end-of-text token."""
-        warn_of_chat_model("LLaVAV1", tokenizer)
+        if _ASSISTANT not in str(tokenizer.chat_template):  # else the template is this format's
+            warn_of_chat_model("LLaVAV1", tokenizer)
         end_of_text(tokenizer, "LLaVAV1")
         return [int(tokenizer.eos_token_id)]
 

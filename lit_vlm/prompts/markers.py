@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from lit_vlm.conversation import ImageContent, Turn
-from lit_vlm.prompts.base import PromptFormat, Segment, special_words
+from lit_vlm.prompts.base import PromptFormat, Segment, special_words, words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,7 +66,7 @@ def joined(segments: Iterable[Segment]) -> list[Segment]:
 def split_system(turns: Sequence[Turn], default: str) -> tuple[str, Sequence[Turn]]:
     """Return the system's words, the dialogue's own before the default, and the other turns."""
     if turns and turns[0].role == "system":
-        return turns[0].text, turns[1:]
+        return words(turns[0]), turns[1:]
     return default, turns
 
 
@@ -77,4 +77,5 @@ def split_images(turn: Turn) -> tuple[int, str]:
     LLaVA's form keeps an image apart from the question by a line break.
     """
     images = sum(isinstance(part, ImageContent) for part in turn.content)
-    return images, turn.text.strip() if images else turn.text
+    text = words(turn)
+    return images, text.strip() if images else text

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lit_vlm.conversation import ImageContent, Turn
-from lit_vlm.prompts.base import IMAGE, PromptFormat, Segment, begin_of_text, end_of_text
+from lit_vlm.prompts.base import (
+    IMAGE,
+    PromptFormat,
+    Segment,
+    begin_of_text,
+    end_of_text,
+    words,
+    written_parts,
+)
 from lit_vlm.prompts.chat_models import warn_of_chat_model
 
 if TYPE_CHECKING:
@@ -32,11 +40,11 @@ class Plain(PromptFormat):
         for turn in turns:
             if turn.role == "assistant":
                 stop = end_of_text(tokenizer, "Plain")
-                segments += [Segment("content", turn.text, True), Segment("markup", stop, True)]
+                segments += [Segment("content", words(turn), True), Segment("markup", stop, True)]
                 continue
             segments += [
                 IMAGE if isinstance(part, ImageContent) else Segment("content", part)
-                for part in turn.content
+                for part in written_parts(turn)
             ]
             segments.append(Segment("content", self.separator))
         return segments

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lit_vlm.conversation import Turn
-from lit_vlm.prompts.base import IMAGE, PromptFormat, Segment, begin_of_text, end_of_text
+from lit_vlm.prompts.base import (
+    IMAGE,
+    PromptFormat,
+    Segment,
+    begin_of_text,
+    end_of_text,
+    words,
+)
 from lit_vlm.prompts.chat_models import warn_of_chat_model
 from lit_vlm.prompts.markers import (
     Markers,
@@ -86,7 +93,7 @@ class QuestionAnswer(PromptFormat):
         segments.append(Segment("content", system + self.separator if system else ""))
         for turn in rest:
             if turn.role == "assistant":
-                segments += [due, Segment("content", f" {turn.text}", True), stop]
+                segments += [due, Segment("content", f" {words(turn)}", True), stop]
             else:
                 images, text = split_images(turn)
                 segments += [*[IMAGE] * images, marker(self.question, self.markers)]

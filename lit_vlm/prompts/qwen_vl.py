@@ -5,7 +5,15 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from lit_vlm.conversation import ImageContent, Turn
-from lit_vlm.prompts.base import IMAGE, PromptFormat, Segment, begin_of_text, end_of_text
+from lit_vlm.prompts.base import (
+    IMAGE,
+    PromptFormat,
+    Segment,
+    begin_of_text,
+    end_of_text,
+    words,
+    written_parts,
+)
 from lit_vlm.prompts.chat_models import warn_of_chat_model
 from lit_vlm.prompts.markers import (
     Markers,
@@ -25,7 +33,7 @@ _START, _END, _OPEN, _CLOSE = "<|im_start|>", "<|im_end|>", "<img>", "</img>"
 class QwenVL(PromptFormat):
     r"""Write a dialogue in ChatML, each image as ``Picture 1: <img>{image}</img>\n`` in its place.
 
-    For Qwen models, and for answers with boxes, see ``write_box``. A turn reads
+    For Qwen models, and for answers with boxes, see ``QwenBoxes``. A turn reads
     ``<|im_start|>user\n{question}<|im_end|>\n``. Pictures are numbered from first to last.
 
     The tags of boxes and references are words under either choice of markers: they are part of
@@ -70,7 +78,7 @@ class QwenVL(PromptFormat):
         blocks = [[*self._opens("system"), Segment("content", system), end]] if system else []
         for turn in rest:
             if turn.role == "assistant":
-                said = [Segment("content", turn.text, True), stop]
+                said = [Segment("content", words(turn), True), stop]
                 blocks.append([*self._opens("assistant"), *said])
             else:
                 blocks.append([*self._opens("user"), *self._question(turn, numbers), end])
@@ -96,7 +104,7 @@ class QwenVL(PromptFormat):
 
     def _question(self, turn: Turn, numbers: Iterator[int]) -> Iterator[Segment]:
         behind_image = False
-        for part in turn.content:
+        for part in written_parts(turn):
             if isinstance(part, ImageContent):
                 yield Segment("content", f"Picture {next(numbers)}: ")
                 yield marker(_OPEN, self.markers)

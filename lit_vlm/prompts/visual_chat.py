@@ -5,7 +5,14 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from lit_vlm.conversation import Turn
-from lit_vlm.prompts.base import IMAGE, PromptFormat, Segment, begin_of_text, end_of_text
+from lit_vlm.prompts.base import (
+    IMAGE,
+    PromptFormat,
+    Segment,
+    begin_of_text,
+    end_of_text,
+    words,
+)
 from lit_vlm.prompts.chat_models import warn_of_chat_model
 from lit_vlm.prompts.markers import (
     Markers,
@@ -72,7 +79,7 @@ class VisualChat(PromptFormat):
         numbers = count(1)
         for turn in rest:
             if turn.role == "assistant":
-                segments += [*due, Segment("content", turn.text, True), stop]
+                segments += [*due, Segment("content", words(turn), True), stop]
             else:
                 segments += self._question(turn, numbers)
         if rest and rest[-1].role != "assistant":

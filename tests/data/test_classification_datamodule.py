@@ -19,6 +19,7 @@ from lit_vlm.data import (
     RandomResizedCrop,
 )
 from lit_vlm.data.picture_batches import PicturePlaces
+from lit_vlm.data.stage_batches import StagedPass
 from lit_vlm.stages import Stage
 
 Numbered = Callable[..., Path]
@@ -173,7 +174,7 @@ def test_several_sources_are_one(numbered: Numbered) -> None:
     assert data.classes == ("a", "b")
     stage = Stage(trains=["encoder"], batch_size=2, data=["other"])
     assert data.batches_per_pass(stage) == 2
-    chosen = data.training_loader(2, ["other"])
+    chosen = data.training_loader(StagedPass("it", stage, epoch=0, begin=0, end=2, first=0))
     assert sorted(n for batch in chosen for n in numbers(batch)) == [4, 5, 6, 7]
 
 

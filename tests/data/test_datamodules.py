@@ -201,6 +201,7 @@ def _give_trainer(module: ConversationDataModule, folder: Path) -> None:
         default_root_dir=str(folder),
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         limit_val_batches=1.0,
+        limit_train_batches=1.0,
     )
     module.trainer = trainer
 

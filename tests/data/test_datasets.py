@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lit_vlm.conversation import BadSampleError, Conversation, ImageContent, Turn
+from lit_vlm.conversation import BadSampleError, BoxContent, Conversation, ImageContent, Turn
 from lit_vlm.data import JSONConversations
 from lit_vlm.data.datasets import ConversationDataset, Purpose, Sight, join
 from lit_vlm.data.sampling import Slot
@@ -114,6 +114,48 @@ def test_joining_shows_images_and_says_the_system_turn_once() -> None:
     assert joined == Conversation("1", turns)
     assert joined.where == "x:1"
     assert join([joined]) == joined
+
+
+def test_joining_leaves_boxes_in_their_images() -> None:
+    one, two = ImageContent("a.png"), ImageContent("b.png")
+    box, end = BoxContent((0, 0, 2, 2)), Turn("assistant", ("no",))
+    first = (Turn("user", (one, two, "a?")), Turn("assistant", (box,)))
+    other = (Turn("user", (one, box, two, box)), end)
+    joined = join([Conversation("1", first), Conversation("2", other, answers=("no", "yes"))])
+    assert joined.images == (one, two)
+    assert joined.turns[1].content == (BoxContent((0, 0, 2, 2), 1),)
+    assert joined.turns[2].content == (
+        BoxContent((0, 0, 2, 2), 0),
+        BoxContent((0, 0, 2, 2), 1),
+    )
+    assert joined.answers == ("no", "yes")
+
+
+@pytest.mark.parametrize("sight", ["real", "shuffled", "blank"])
+def test_boxes_are_words_of_the_samples_own_picture_in_every_sight(
+    make: Callable[..., ConversationDataset], sight: Sight
+) -> None:
+    boxed = {**_record("where?", "<bbox>", "10.png"), "boxes": [[0, 1, 2, 4]], "answers": ["it"]}
+    data = make([boxed, _record("what?", "red", "90.png")], purpose="evaluate", sight=sight)
+    (row,) = data[[Slot((0,))]]
+    assert row.reference.answer == "<box>(0,250),(500,1000)</box>"
+    assert row.reference.dialogue.answers == ("it",)
+    assert row.encoded is not None
+    spoken = [label for label in row.encoded.labels if label != IGNORED]
+    assert TOKENIZER.decode(spoken) == f"{row.reference.answer}<|end|>"
+    shade = {"real": 10, "shuffled": 90, "blank": MEAN[0]}[sight]
+    assert int(row.pixels[0][0, 0, 0]) == shade
+
+
+def test_a_box_outside_its_picture_can_be_skipped(
+    make: Callable[..., ConversationDataset],
+) -> None:
+    outside = {**_record("where?", "<bbox>", "10.png"), "boxes": [[0, 1, 2, 9]]}
+    data = make([outside, _record("what?", "red", "90.png")], on_bad_sample="skip")
+    (row,) = data[[Slot((0,))]]
+    assert row.reference.answer == "red"
+    [skipped] = row.skipped
+    assert "a box must be inside its picture, which has 4 x 4 pixels" in skipped.reason
 
 
 def test_shuffled_samples_see_another_samples_images(

@@ -14,6 +14,7 @@ from lit_vlm.data import ImageTextDataModule, PairsFile, PairStream, RandomResiz
 from lit_vlm.data.pair_batches import text_id
 from lit_vlm.data.pair_stream import MakeBatch, StreamedPair
 from lit_vlm.data.picture_batches import PicturePlaces
+from lit_vlm.data.stage_batches import StagedPass
 from lit_vlm.stages import Stage
 
 Numbered = Callable[..., Path]
@@ -288,11 +289,15 @@ def test_a_stream_is_asked_for_its_ranks_share(reading: ModuleType) -> None:
     assert stream.asked[-1] == (5, 1, 2, False, False, 0, 0)
     stage = Stage(trains=["encoder"], batch_size=2)
     assert data.batches_per_pass(stage) == 2
-    part = data.training_loader(2, [], position=5, epoch_length=2, end=2)
+    part = data.training_loader(StagedPass("it", stage, epoch=2, begin=1, end=2, first=0))
     assert [batch.index.tolist() for batch in part] == [[5, 0, 1]]
     assert stream.asked[-1] == (2, 1, 2, True, True, 2, 1)
     with pytest.raises(ValueError, match=r"got \['x'\] for a stream, which has none"):
         data.batches_per_pass(Stage(trains=["encoder"], data=["x"]))
+    with pytest.raises(ValueError, match="got temperature 2 for a stream, which has none"):
+        data.batches_per_pass(Stage(trains=["encoder"], temperature=2))
+    with pytest.raises(ValueError, match="not pictures and captions, got max_length"):
+        data.batches_per_pass(Stage(trains=["encoder"], max_length=9))
 
 
 def test_bad_pictures_of_a_stream(reading: ModuleType, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from lit_vlm.prompts import (
     PromptFormat,
     QuestionAnswer,
     QwenVL,
+    QwenVLPretraining,
     Segment,
     VisualChat,
 )
@@ -50,6 +51,8 @@ CASES = {
     "LLaVAV1 tokens, no system": Case(LLaVAV1("", "tokens"), " "),
     "QwenVL": Case(QwenVL(), end="<|im_end|>"),
     "QwenVL words": Case(QwenVL(markers="words")),
+    "QwenVLPretraining": Case(QwenVLPretraining(), " "),
+    "QwenVLPretraining words": Case(QwenVLPretraining("words"), " "),
     "VisualChat": Case(VisualChat()),
     "VisualChat tokens": Case(VisualChat(markers="tokens")),
 }
