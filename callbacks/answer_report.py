@@ -13,10 +13,11 @@ from lit_vlm.predictions import Prediction
 from lit_vlm.whole_file import whole_file
 
 _METRIC = "test/accuracy"
+_OWN = "the samples' own"
 
 
 class AnswerReport(Callback):
-    """Write answers to a JSON Lines file, and print the test accuracy beside its probes.
+    """Write answers to a JSON Lines file, and print the test's figures beside those of its probes.
 
     Args:
         output: the file; None for ``predictions.jsonl`` under the trainer's ``default_root_dir``.
@@ -52,9 +53,11 @@ class AnswerReport(Callback):
         self._made += outputs["predictions"]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file and print the accuracies."""
+        """Write the file and print the accuracies, and what the sources' metrics say."""
         self._write(trainer)
-        self._print_accuracies({k: float(v) for k, v in trainer.callback_metrics.items()})
+        figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        self._print_accuracies(figures)
+        self._print_metrics(figures)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file."""
@@ -78,12 +81,39 @@ class AnswerReport(Callback):
         table.add_column("accuracy", justify="right")
         table.add_column("samples", justify="right")
         for name, value in metrics.items():
-            if name.startswith(_METRIC) and not name.endswith("_samples"):
-                images = name.removeprefix(_METRIC).removeprefix("_") or "the samples' own"
+            if _is_accuracy(name) and not name.endswith("_samples"):
                 samples = int(metrics[f"{name}_samples"])
-                table.add_row(images, f"{value:.2%}", f"{samples:,}")
+                table.add_row(_images(name) or _OWN, f"{value:.2%}", f"{samples:,}")
         if table.row_count:
             Console().print(table)
+
+    @rank_zero_only
+    def _print_metrics(self, figures: dict[str, float]) -> None:
+        """Print what is logged as ``test/SOURCE/METRIC`` with its samples, if anything is."""
+        probes = [_images(name) for name in figures if _is_accuracy(name)]
+        table = Table(title="metrics of each source's answers, as published: times 100")
+        for column in ("source", "metric", "images"):
+            table.add_column(column)
+        table.add_column("x 100", justify="right")
+        table.add_column("samples", justify="right")
+        for name, value in figures.items():
+            if f"{name}_samples" not in figures or _is_accuracy(name):
+                continue
+            source, _, metric = name.removeprefix("test/").rpartition("/")
+            images = next((p for p in probes if p and metric.endswith(f"_{p}")), "")
+            samples = f"{int(figures[f'{name}_samples']):,}"
+            metric = metric.removesuffix(f"_{images}") if images else metric
+            table.add_row(source, metric, images or _OWN, f"{100 * value:.2f}", samples)
+        if table.row_count:
+            Console().print(table)
+
+
+def _is_accuracy(name: str) -> bool:
+    return name.startswith(_METRIC) and "/" not in name.removeprefix("test/")
+
+
+def _images(name: str) -> str:
+    return name.removeprefix(_METRIC).removeprefix("_")
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:

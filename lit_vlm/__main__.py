@@ -12,8 +12,10 @@ COMMANDS = {
     "test": "generate answers to the test data, score them and write them down",
     "predict": "generate answers to a file of questions, or an encoder's features of images",
     "chat": "ask a trained model about images",
+    "score": "score the answers that a test has written, without the model",
     "show": "print and draw what a config means: who trains when (show recipe)",
-    "data": "download public data and write it as the library reads it (data emoji)",
+    "plan": "print what a config asks of a cluster: parameters, visual tokens, memory",
+    "data": "find what is wrong with data, show what a model sees of it, prepare public data",
 }
 _USAGE = """usage: lit-vlm [--version] [--debug] COMMAND ...
 
@@ -66,10 +68,18 @@ def _run(command: str, words: list[str], debug: bool) -> None:
             from lit_vlm.chat import chat
 
             chat(words)
+        elif command == "score":
+            from lit_vlm.score import score
+
+            score(words)
         elif command == "show":
             from lit_vlm.show import show
 
             show(words)
+        elif command == "plan":
+            from lit_vlm.plan_command import plan
+
+            plan(words)
         elif command == "data":
             from lit_vlm.prepare import prepare_data
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lit_vlm.answer_scores import AnswerScores
 from lit_vlm.data.collation import Batch
 from lit_vlm.language_models.base import TokenLoss
-from lit_vlm.metrics import AnswerAccuracy
+from lit_vlm.metrics import AnswerMetric
 from lit_vlm.optim import Schedule
 from lit_vlm.predictions import Prediction
 from lit_vlm.training import TokenWeightedModule
@@ -23,6 +24,10 @@ Answers = dict[str, list[Any]]
 
 class AnsweringModule(TokenWeightedModule, ABC):
     """A trainable model that answers, whose answers are scored in validation and test.
+
+    The share of exact matches over all samples is logged as ``val/accuracy`` and ``test/accuracy``;
+    what the data module's ``metrics_of(source)`` returns besides, as ``test/SOURCE/vqa_accuracy``
+    and the like, or ``test/vqa_accuracy`` if sources have no names.
 
     Args:
         learning_rate: see ``TokenWeightedModule``, as for those up to ``min_learning_rate``.
@@ -48,7 +53,7 @@ class AnsweringModule(TokenWeightedModule, ABC):
     ) -> None:
         super().__init__(learning_rate, weight_decay, betas, warmup, schedule, min_learning_rate)
         self.generate_in_validation = generate_in_validation
-        self._accuracies: dict[str, AnswerAccuracy] = {}
+        self._scores: AnswerScores | None = None
         self._losses: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -70,15 +75,17 @@ class AnsweringModule(TokenWeightedModule, ABC):
         """Sum the loss up; generate and score answers."""
         loss, texts = self.evaluate(batch, True, self.generate_in_validation)
         self._add_loss("val/loss", loss)
-        return self._score(batch, texts, "val/accuracy") if texts else {"predictions": []}
+        loader = self._loader("val", 0)
+        return self._score(batch, texts, "val", loader) if texts else {"predictions": []}
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Answers:
         """Generate and score answers; sum the loss up where the images are the samples' own."""
-        sight = self._sight(dataloader_idx)
+        loader = self._loader("test", dataloader_idx)
+        sight = _sight(loader, "other" if dataloader_idx else "real")
         loss, texts = self.evaluate(batch, sight == "real", True)
         self._add_loss("test/loss", loss)
         suffix = "" if sight == "real" else f"_{sight}"
-        return self._score(batch, texts, f"test/accuracy{suffix}")
+        return self._score(batch, texts, "test", loader, suffix)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Answers:
         """Generate answers."""
@@ -93,15 +100,14 @@ class AnsweringModule(TokenWeightedModule, ABC):
         """Log loss and accuracies over all ranks."""
         self._log_figures()
 
-    def _score(self, batch: Batch, texts: list[str], metric: str) -> Answers:
+    def _score(
+        self, batch: Batch, texts: list[str], stage: str, loader: Any, suffix: str = ""
+    ) -> Answers:
         made = _predictions(batch, texts)
-        accuracy = self._accuracies.setdefault(metric, AnswerAccuracy().to(self.device))
-        accuracy.update(
-            [prediction.generated for prediction in made],
-            [prediction.answer or "" for prediction in made],
-            [prediction.index for prediction in made],
-        )
-        scored = [prediction for prediction in made if prediction.answer is not None]
+        if self._scores is None:
+            self._scores = AnswerScores(self, self.device)
+        self._scores.add(made, stage, suffix, self._metrics(loader))
+        scored = [prediction for prediction in made if prediction.correct is not None]
         return {
             "predictions": made,
             "scores": [float(bool(prediction.correct)) for prediction in scored],
@@ -122,15 +128,25 @@ class AnsweringModule(TokenWeightedModule, ABC):
             total, tokens = self._mean_over_ranks(sums.float().to(self.device)).tolist()
             self.log(name, total / max(tokens, 1e-9), prog_bar=True, **how)
         self._losses = {}
-        for name, accuracy in self._accuracies.items():
-            self.log(name, accuracy.compute(), prog_bar=True, **how)
-            self.log(f"{name}_samples", float(accuracy.num_items), **how)
-        self._accuracies = {}
+        for name, value, samples in self._scores.figures() if self._scores else ():
+            self.log(name, value, prog_bar="/accuracy" in name, **how)
+            self.log(f"{name}_samples", float(samples), **how)
+        self._scores = None
 
-    def _sight(self, dataloader_idx: int) -> str:
-        loaders: Any = self.trainer.test_dataloaders
-        loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
-        return str(getattr(loader.dataset, "sight", "real" if not dataloader_idx else "other"))
+    def _metrics(self, loader: Any) -> dict[str, list[AnswerMetric]]:
+        """Return what the data module chose for each source that a loader reads."""
+        names = getattr(getattr(loader, "dataset", None), "names", None) or [""]
+        chosen = getattr(getattr(self._trainer, "datamodule", None), "metrics_of", None)
+        return {name: chosen(name) for name in names} if chosen else {}
+
+    def _loader(self, stage: str, place: int) -> Any:
+        trainer = self._trainer
+        loaders: Any = getattr(trainer, f"{stage}_dataloaders") if trainer is not None else None
+        return loaders[place] if isinstance(loaders, list) else loaders
+
+
+def _sight(loader: Any, otherwise: str) -> str:
+    return str(getattr(getattr(loader, "dataset", None), "sight", otherwise))
 
 
 def _predictions(batch: Batch, texts: list[str]) -> list[Prediction]:

@@ -51,8 +51,8 @@ def test_answers_at_once_without_importing_torch(words: list[str]) -> None:
     ("word", "hint"),
     [
         ("fti", "Did you mean: fit?"),
-        ("zzz", "Accepted: chat, data, fit, predict, show, test, validate."),
-        ("--config", "Accepted: chat, data, fit, predict, show, test, validate."),
+        ("zzz", "Accepted: chat, data, fit, plan, predict, score, show, test, validate."),
+        ("--config", "Accepted: chat, data, fit, plan, predict, score, show, test, validate."),
     ],
 )
 def test_names_the_command_that_was_meant(cli: CLI, word: str, hint: str) -> None:

@@ -1,11 +1,8 @@
 """Exact match of generated answers, each sample counted once."""
 
 import unicodedata
-from collections.abc import Sequence
 
-import torch
-
-from lit_vlm.metrics.item_mean import ItemMean
+from lit_vlm.metrics.scored_answers import ScoredAnswers
 
 
 def normalize_answer(text: str) -> str:
@@ -36,11 +33,10 @@ def is_correct(generated: str, answer: str) -> bool:
     return normalize_answer(generated) == wanted
 
 
-class AnswerAccuracy(ItemMean):
-    """Share of samples whose generated text equals the answer after ``normalize_answer``.
+class AnswerAccuracy(ScoredAnswers):
+    """Share of samples whose generated text equals an answer after ``normalize_answer``.
 
-    Texts are compared on the rank that generated them; what is synchronised are pairs of sample
-    and score. A sample that several ranks or batches hold counts once.
+    A sample that several ranks or batches hold counts once.
 
     Example:
         >>> metric = AnswerAccuracy()
@@ -49,20 +45,11 @@ class AnswerAccuracy(ItemMean):
         (tensor(0.5000), 2)
     """
 
-    higher_is_better = True
+    name = "accuracy"
 
-    def update(  # type: ignore[override]  # texts in, scores kept
-        self, generated: Sequence[str], answers: Sequence[str], indices: Sequence[int]
-    ) -> None:
-        """Add samples.
-
-        Args:
-            generated: texts that the model wrote.
-            answers: texts in the data.
-            indices: each sample's place in the data set, not negative.
-        """
-        scores = [float(is_correct(g, a)) for g, a in zip(generated, answers, strict=True)]
-        super().update(torch.tensor(scores), torch.tensor(indices, dtype=torch.long))
+    def score(self, generated: str, answers: tuple[str, ...], question: str) -> tuple[float, ...]:
+        """Return whether the text equals any of the answers."""
+        return (float(any(is_correct(generated, answer) for answer in answers)),)
 
 
 def _is_punctuation(character: str) -> bool:

@@ -5,11 +5,9 @@ from typing import Any
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
-from torch.nn.functional import pad
 from torchmetrics import Metric
-from torchmetrics.utilities.distributed import gather_all_tensors
 
-_NOBODY = -1
+from lit_vlm.metrics.gathering import NOBODY, each_once, gather_padded
 
 
 class ItemMean(Metric):
@@ -32,9 +30,9 @@ class ItemMean(Metric):
     scores: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"dist_sync_fn": _gather_padded, **kwargs})
+        super().__init__(**{"dist_sync_fn": gather_padded, **kwargs})
         # One entry from the start: a rank without items must have something to gather.
-        self.add_state("indices", torch.tensor([_NOBODY]), dist_reduce_fx="cat")
+        self.add_state("indices", torch.tensor([NOBODY]), dist_reduce_fx="cat")
         # The type is named, since half precisions change the default, which counts to 256 only.
         self.add_state("scores", torch.tensor([0.0], dtype=torch.float32), dist_reduce_fx="cat")
 
@@ -50,16 +48,6 @@ class ItemMean(Metric):
 
     def compute(self) -> Tensor:
         """Return the mean; nan without items."""
-        unique, inverse = torch.unique(self.indices, return_inverse=True)
-        score = torch.zeros(len(unique), dtype=torch.float32, device=self.device)
-        score[inverse] = self.scores
-        counted = unique != _NOBODY
-        self.num_items = int(counted.sum())
-        return score[counted].mean()
-
-
-def _gather_padded(values: Tensor, group: Any = None) -> list[Tensor]:
-    # torchmetrics stacks what it gathers, but ranks hold different numbers of items.
-    gathered = gather_all_tensors(values, group)
-    longest = max(len(each) for each in gathered)
-    return [pad(each, (0, longest - len(each)), value=_NOBODY) for each in gathered]
+        index, scores = each_once(self.indices, self.scores)
+        self.num_items = len(index)
+        return scores.mean()
