@@ -1,4 +1,4 @@
-"""``lit-vlm data NAME OUT``: public data, as the library's data sources read it."""
+"""``lit-vlm data``: files of dialogues checked and shown, and public data prepared."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,9 +8,18 @@ from typing import NoReturn
 from lit_vlm.errors import ConfigError, nearest
 
 DATA_SETS = {"emoji": "3,786 emoji and their names, drawn by two vendors (143 MB to download)"}
-_USAGE = """usage: lit-vlm data emoji OUT [--source FOLDER] [--overwrite] [--shards N]
+TOOLS = {
+    "check": "what is wrong with files of dialogues, and a mended copy (--fix)",
+    "show": "what a model sees of a sample: pictures, tokens, which of them are learnt",
+}
+_USAGE = """usage: lit-vlm data check FILE [FILE ...] [--fix OUT.jsonl] ...
+       lit-vlm data show FILE [--index I] [--config FILE] [--output sample.html] ...
+       lit-vlm data emoji OUT [--source FOLDER] [--overwrite] [--shards N]
 
-Write public data into the folder OUT, as the library's data sources read it.
+Look at data, or write public data into the folder OUT, as the library's data sources read it.
+
+tools, which have a --help of their own:
+{tools}
 
 data:
 {listed}
@@ -31,18 +40,38 @@ def prepare_data(words: Sequence[str]) -> None:
         ConfigError: if the command line is wrong.
         OSError: if the data cannot be had, or OUT may not be written.
         ValueError: if the data is not what it must be.
+        SystemExit: with 1 if a check finds errors.
     """
-    if "-h" in words or "--help" in words:
-        listed = "\n".join(f"  {name:<10}{about}" for name, about in DATA_SETS.items())
-        print(_USAGE.format(listed=listed), end="")
-        return
     name = words[0] if words else ""
-    if name not in DATA_SETS:
-        listed = "; ".join(f"{known} ({about})" for known, about in DATA_SETS.items())
+    asks_help = "-h" in words or "--help" in words
+    if name in TOOLS:
+        _run_tool(name, words[1:], asks_help)
+    elif asks_help:
+        print(_USAGE.format(tools=_listed(TOOLS), listed=_listed(DATA_SETS)), end="")
+    elif name in DATA_SETS:
+        _prepare_emoji(words[1:])
+    else:
+        known = {**TOOLS, **DATA_SETS}
+        listed = "; ".join(f"{word} ({about})" for word, about in known.items())
         got = repr(name) if name else "nothing"
-        hint = nearest(name, DATA_SETS, list_all=False)
-        raise ConfigError(f"data must be followed by a data set: {listed}. Got {got}.{hint}")
-    _prepare_emoji(words[1:])
+        hint = nearest(name, known, list_all=False)
+        raise ConfigError(f"data must be followed by one of: {listed}. Got {got}.{hint}")
+
+
+def _listed(names: dict[str, str]) -> str:
+    return "\n".join(f"  {name:<10}{about}" for name, about in names.items())
+
+
+def _run_tool(name: str, words: Sequence[str], asks_help: bool) -> None:
+    from lit_vlm import check_data, show_data
+
+    tool = check_data if name == "check" else show_data
+    if asks_help:
+        print(tool.USAGE, end="")
+    elif name == "check":
+        check_data.check_data(words)
+    else:
+        show_data.show_data(words)
 
 
 def _prepare_emoji(words: Sequence[str]) -> None:

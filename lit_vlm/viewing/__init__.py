@@ -1,0 +1,19 @@
+"""Showing a dialogue as a model reads it."""
+
+from lit_vlm.viewing.page import sample_page
+from lit_vlm.viewing.pieces import ReadDialogue, Token, VisualTokens, read_dialogue
+from lit_vlm.viewing.seen_images import SeenImage, see_images
+from lit_vlm.viewing.terminal import counts_line, dialogue_lines, tokens_line
+
+__all__ = [
+    "ReadDialogue",
+    "SeenImage",
+    "Token",
+    "VisualTokens",
+    "counts_line",
+    "dialogue_lines",
+    "read_dialogue",
+    "sample_page",
+    "see_images",
+    "tokens_line",
+]
