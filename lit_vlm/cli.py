@@ -44,6 +44,8 @@ from lit_vlm.deepspeed_fits import fit_stages
 from lit_vlm.encoders import VisionEncoder
 from lit_vlm.errors import ConfigError
 from lit_vlm.evaluation import AnsweringModule
+from lit_vlm.known_weights import is_pretrained, parts_without_weights
+from lit_vlm.model import VisionLanguageModel
 from lit_vlm.parser import FriendlyParser
 from lit_vlm.pretraining.base import PretrainingModule
 from lit_vlm.quiet import quieten
@@ -205,15 +207,15 @@ class LitVLMCLI(LightningCLI):
             trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=not self._has_report)
 
     def before_validate(self) -> None:
-        """Find the checkpoint."""
-        self._find_checkpoint()
+        """Find the checkpoint, which a model of pretrained parts may do without."""
+        self._find_checkpoint_or_weights()
 
     def before_test(self) -> None:
-        """Find the checkpoint, which an encoder may do without."""
+        """Find the checkpoint, which an encoder or pretrained parts may do without."""
         self._find_checkpoint_or_weights()
 
     def before_predict(self) -> None:
-        """Find the checkpoint, which an encoder may do without, and check that the data fits."""
+        """Find the checkpoint, if one is needed, and check that the data fits."""
         if isinstance(self.model, PretrainingModule):
             path = resolve_checkpoint(self.asked, self.folder) if self.asked else "CHECKPOINT"
             eye = type(self.model.encoder).__name__
@@ -270,12 +272,25 @@ class LitVLMCLI(LightningCLI):
         return isinstance(self.model, VisionEncoder)
 
     def _find_checkpoint_or_weights(self) -> None:
-        if not self._looks_only or self.asked is not None:
+        if self.asked is not None:
             self._find_checkpoint()
+        elif isinstance(self.model, VisionLanguageModel):
+            self._check_parts_are_pretrained()
+        elif not self._looks_only:
+            raise ConfigError(NO_MODEL.format(self.subcommand))
         elif self.model.init_config["init_args"].get("pretrained", ...) is None:
             rank_zero_warn(
                 f"{type(self.model).__name__} has random weights. Give --model.pretrained or "
                 f"--ckpt_path for features of a trained one."
+            )
+
+    def _check_parts_are_pretrained(self) -> None:
+        if not is_pretrained(self.model):
+            raise ConfigError(NO_MODEL.format(self.subcommand))
+        if random := parts_without_weights(self.model):
+            rank_zero_warn(
+                f"{' and '.join(random)} of the model have random weights. Give them pretrained, "
+                f"or give --ckpt_path."
             )
 
     def _find_checkpoint(self) -> None:

@@ -18,6 +18,7 @@ from lit_vlm.class_names import (
 )
 from lit_vlm.config_files import read_config
 from lit_vlm.errors import ConfigError, nearest, root_cause
+from lit_vlm.metrics import AnswerMetric
 
 _TYPES = {
     "int": "a whole number",
@@ -33,6 +34,7 @@ _TOP: dict[str, type] = {
     "model": LightningModule,
     "data": LightningDataModule,
     "trainer.callbacks": Callback,
+    "metric": AnswerMetric,
 }
 
 

@@ -65,7 +65,15 @@ def _callbacks(config: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
 
 
 def _made(kind: Any, options: Any) -> Any:
-    return kind(**options) if isinstance(options, dict) else options
+    if not isinstance(options, dict):
+        return options
+    return kind(**{name: _built(value) for name, value in options.items()})
+
+
+def _built(value: Any) -> Any:
+    if not isinstance(value, dict) or "class_path" not in value:
+        return value
+    return import_class(value["class_path"])(**value.get("init_args", {}))
 
 
 def _parts(kind: Any, options: dict[str, Any]) -> list[str]:

@@ -60,7 +60,7 @@ class Stage:
     keep_optimizer: bool = False
     batch_size: int | None = None
     accumulate_grad_batches: int | None = None
-    data: list[str] | dict[str, float] = field(default_factory=list)
+    data: list[str] | dict[str, int | float] = field(default_factory=list)
     temperature: int | float | None = None
     image_size: int | None = None
     prompt: PromptFormat | None = None

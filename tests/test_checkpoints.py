@@ -42,7 +42,7 @@ def test_knows_what_model_and_data_a_checkpoint_was_made_with(finished_run: Path
     assert model["class_path"] == "lit_vlm.model.VisionLanguageModel"
     connector = {
         "class_path": "lit_vlm.connectors.mlp.MLPConnector",
-        "init_args": {"depth": 2, "activation": "gelu", "width": None},
+        "init_args": {"depth": 2, "activation": "gelu", "width": None, "pretrained": None},
     }
     assert model["init_args"]["connector"] == connector
     assert data is not None

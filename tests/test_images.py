@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lit_vlm.images import Resize, fit_image, read_image
+from lit_vlm.images import Resize, fit_image, picture_size, read_image
 
 
 def _save(image: Image.Image, path: Path, **options: Any) -> Path:
@@ -96,6 +96,24 @@ def test_turns_a_picture_by_its_exif_tag(
     read = read_image(_save(image, tmp_path / "a.png", exif=exif))
     assert read.size == ((3, 2) if orientation < 5 else (2, 3))
     assert read.getpixel(place) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_the_size_is_that_of_the_picture_as_it_is_read(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = _save(Image.new("RGB", (3, 2)), tmp_path / "a.png", exif=exif)
+    assert picture_size(path) == read_image(path).size
+    with Image.open(path) as image:
+        assert picture_size(image) == read_image(path).size
+
+
+def test_a_size_needs_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"^the image .*a\.png cannot be read: "):
+        picture_size(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"^there is no image .*/nowhere\.png$"):
+        picture_size(tmp_path / "nowhere.png")
 
 
 def test_names_a_missing_file(tmp_path: Path) -> None:

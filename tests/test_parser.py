@@ -45,7 +45,7 @@ def mistake(cli: CLI, *words: object) -> str:
         (
             "--model.connector.x 3",
             "at model.connector: unknown option 'x' for lit_vlm.connectors.MLPConnector. Accepted: "
-            "activation, depth, width.",
+            "activation, depth, pretrained, width.",
         ),
         (
             "--data.train.pth x",

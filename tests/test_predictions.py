@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -56,3 +57,17 @@ def test_is_one_line_of_json_without_its_place() -> None:
         "generated": "\u2028rouge 🙂\n",
         "correct": False,
     }
+
+
+def test_is_right_if_it_matches_any_of_several_answers_and_says_which_they_are() -> None:
+    several = replace(_reference("red"), source="colors")
+    several = replace(several, dialogue=replace(DIALOGUE, answers=("red", "scarlet")))
+    made = Prediction.of(several, "Scarlet")
+    assert made.correct is True
+    assert made.accepted == ("red", "scarlet")
+    row = json.loads(made.to_json())
+    assert (row["source"], row["answer"], row["answers"]) == ("colors", "red", ["red", "scarlet"])
+    only = Prediction.of(replace(several, answer=""), "blue")
+    assert (only.answer, only.correct, only.accepted) == (None, False, ("red", "scarlet"))
+    same = Prediction.of(replace(several, dialogue=replace(DIALOGUE, answers=("red",))), "red")
+    assert (same.answers, same.accepted) == ((), ("red",))

@@ -6,9 +6,11 @@ import pytest
 CLI = Callable[..., tuple[int, str, str]]
 
 
-def test_lists_the_data_sets_when_asked_for_help(cli: CLI) -> None:
+def test_lists_tools_and_data_sets_when_asked_for_help(cli: CLI) -> None:
     code, out, err = cli("data", "--help")
     assert (code, err) == (0, "")
+    assert "  check     what is wrong with files of dialogues" in out
+    assert "  show      what a model sees of a sample" in out
     assert "  emoji     3,786 emoji" in out
 
 
@@ -17,6 +19,7 @@ def test_lists_the_data_sets_when_asked_for_help(cli: CLI) -> None:
     [
         ([], "Got nothing."),
         (["emojis"], "Got 'emojis'. Did you mean: emoji?"),
+        (["chek"], "Got 'chek'. Did you mean: check?"),
         (["emoji"], "the following arguments are required: OUT."),
         (["emoji", "out", "--shard", "2"], "unknown option --shard. Did you mean: --shards?"),
         (["emoji", "out", "--shards", "few"], "--shards: invalid int value: 'few'."),

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lit_vlm.weights import read_weights
+from lit_vlm.weights import read_some_weights, read_weights
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
@@ -60,3 +61,32 @@ def test_refuses_a_file_without_a_state_dict(tmp_path: Path, content: Any) -> No
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="other.pth: must hold a state dict"):
         read_weights(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_reads_some_weights_without_their_prefix(tmp_path: Path, name: str) -> None:
+    weights = {**{f"part.{key}": value for key, value in WEIGHTS.items()}, "b": torch.ones(1)}
+    save = save_file if name.endswith("safetensors") else torch.save
+    save(weights, tmp_path / name)
+    check(read_some_weights(tmp_path, ["part."]))
+    check(read_some_weights(str(tmp_path), ["other.", "part."]))
+    assert read_some_weights(tmp_path, ["other."]) == {}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_reads_some_weights_of_the_files_that_hold_them_only(tmp_path: Path, name: str) -> None:
+    save = save_file if name.endswith("safetensors") else torch.save
+    places = {"part.a.weight": "1", "part.a.bias": "2", "b": "3"}
+    stem, suffix = name.split(".")
+    index = {key: f"{stem}-{place}.{suffix}" for key, place in places.items()}
+    (tmp_path / f"{name}.index.json").write_text(json.dumps({"weight_map": index}))
+    for key in ("part.a.weight", "part.a.bias"):  # the third file is not there
+        save({key: WEIGHTS[key.removeprefix("part.")]}, tmp_path / index[key])
+    check(read_some_weights(tmp_path, ["part."]))
+    with pytest.raises(OSError, match=f"{stem}-3.{suffix}"):
+        read_some_weights(tmp_path, ["b"])
+
+
+def test_a_folder_without_weights_has_none_to_read_some_of(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="must hold weights as transformers writes them, found none"):
+        read_some_weights(tmp_path, ["part."])

@@ -7,6 +7,7 @@ from lit_vlm.connectors.pixel_shuffle import PixelShuffleConnector
 from lit_vlm.connectors.pooling import PoolingConnector
 from lit_vlm.connectors.qformer import QFormerConnector
 from lit_vlm.connectors.resampler import CrossAttentionResampler
+from lit_vlm.connectors.sequential import SequentialConnector
 from lit_vlm.connectors.transformer import TransformerConnector
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "PixelShuffleConnector",
     "PoolingConnector",
     "QFormerConnector",
+    "SequentialConnector",
     "TransformerConnector",
 ]

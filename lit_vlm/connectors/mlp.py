@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lit_vlm.connectors.base import Connector
+from lit_vlm.connectors.held_connector import load_connector, without_pretrained
+from lit_vlm.llava_checkpoint import Projector
 
 Activation = Literal["gelu", "relu", "silu", "tanh"]
 
@@ -29,10 +32,15 @@ class MLPConnector(Connector):
         activation: what stands between the layers; ``gelu`` is the exact one.
         width: width of the hidden layers, one number for all or a list with one for each of the
             ``depth - 1``; None for that of the output.
+        pretrained: weights: a LLaVA in the Hugging Face form (``llava-hf/llava-1.5-7b-hf`` or a
+            local folder), whose projector alone is read; the file in which LLaVA's own code saves
+            one (``mm_projector.bin``); or a checkpoint (``.ckpt``) of a run of this library, whose
+            connector is taken; None for random ones.
 
     Raises:
-        ValueError: if ``depth`` is less than 1, the activation is unknown, or the widths are not
-            those of ``depth - 1`` hidden layers.
+        ValueError: if ``depth`` is less than 1, the activation is unknown, the widths are not those
+            of ``depth - 1`` hidden layers, or weights are of another kind or other shapes.
+        OSError: if weights are not on this machine and cannot be downloaded.
 
     Source:
         LLaVA 1.5 (Liu et al., 2023), https://arxiv.org/abs/2310.03744; Prismatic VLMs (Karamcheti
@@ -53,6 +61,7 @@ class MLPConnector(Connector):
         depth: int = 2,
         activation: Activation = "gelu",
         width: int | Sequence[int] | None = None,
+        pretrained: str | Path | None = None,
     ) -> None:
         super().__init__(in_dim, out_dim)
         if depth < 1:
@@ -67,6 +76,12 @@ class MLPConnector(Connector):
         for before, after in pairwise(dims):
             layers += [_ACTIVATIONS[activation](), nn.Linear(before, after)]
         self.layers = nn.Sequential(*layers)
+        self.activation = activation
+        load_connector(self, pretrained, self._of_projector)
+
+    def rebuild_config(self) -> dict[str, Any]:
+        """Name the sizes; the weights come from the checkpoint."""
+        return without_pretrained(super().rebuild_config())
 
     def num_tokens(self, num_patches: int) -> int:
         """Return ``num_patches``."""
@@ -75,6 +90,21 @@ class MLPConnector(Connector):
     def forward(self, tokens: Float[Tensor, "B N D_in"]) -> Float[Tensor, "B N D_out"]:
         """Project each token."""
         return self.layers(tokens)
+
+    def _of_projector(self, projector: Projector) -> dict[str, Tensor]:
+        if len(self.layers) != 3 or projector.activation != self.activation:
+            raise ValueError(
+                f"MLPConnector: a LLaVA's projector needs depth=2 and activation="
+                f"{projector.activation!r}, as its config.json says, got "
+                f"depth={len(self.layers) // 2 + 1} and activation={self.activation!r}."
+            )
+        places = {"linear_1": "layers.0", "linear_2": "layers.2"}
+        named = (key.split(".") for key in projector.weights)
+        found = {f"{places[at]}.{of}": projector.weights[f"{at}.{of}"] for at, of in named}
+        for place in places.values():  # LLaVAs without a bias compute what those with zeros do
+            width = len(found[f"{place}.weight"])
+            found.setdefault(f"{place}.bias", found[f"{place}.weight"].new_zeros(width))
+        return found
 
 
 def _hidden_widths(depth: int, width: int | Sequence[int] | None, out_dim: int) -> list[int]:

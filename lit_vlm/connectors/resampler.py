@@ -1,6 +1,8 @@
 """A connector whose learned queries read the visual tokens."""
 
 from math import isqrt
+from pathlib import Path
+from typing import Any
 
 import torch
 from einops import repeat
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_vlm.connectors.base import Connector
 from lit_vlm.connectors.heads import resolve_heads
+from lit_vlm.connectors.held_connector import load_connector, without_pretrained
 from lit_vlm.connectors.perceiver import PerceiverLayer
 from lit_vlm.connectors.positions import grid_side, sincos_positions
 from lit_vlm.positions import interpolate_positions
@@ -35,10 +38,14 @@ class CrossAttentionResampler(Connector):
         num_heads: number of attention heads, a divisor of ``out_dim``; None for ``out_dim // 128``,
             or the next smaller number that divides it.
         depth: number of layers, at least 1.
+        project_out: end with the linear layer; DeepSpeed-VisualChat takes Qwen-VL's resampler
+            without it.
+        pretrained: a checkpoint (``.ckpt``) of a run of this library, whose connector is taken;
+            None for random weights.
 
     Raises:
         ValueError: if ``depth`` is less than 1, ``out_dim`` is no multiple of 4 or of
-            ``num_heads``, or queries or vision tokens form no square grid.
+            ``num_heads``, queries or vision tokens form no square grid, or weights do not fit.
 
     Source:
         Qwen-VL (Bai et al., 2023), https://arxiv.org/abs/2308.12966; its code has no ``W_kv`` where
@@ -61,6 +68,8 @@ class CrossAttentionResampler(Connector):
         num_queries: int = 256,
         num_heads: int | None = None,
         depth: int = 1,
+        project_out: bool = True,
+        pretrained: str | Path | None = None,
     ) -> None:
         super().__init__(in_dim, out_dim)
         if depth < 1:
@@ -79,10 +88,18 @@ class CrossAttentionResampler(Connector):
         layers = depth if depth > 1 else 0
         self.layers = nn.ModuleList(PerceiverLayer(out_dim, heads) for _ in range(layers))
         self.norm_out = nn.LayerNorm(out_dim, eps=1e-6)
-        self.project_out = nn.Linear(out_dim, out_dim, bias=False)
+        self.project_out: Any = nn.Identity()
+        if project_out:
+            self.project_out = nn.Linear(out_dim, out_dim, bias=False)
         nn.init.trunc_normal_(self.queries, std=0.02)
         nn.init.trunc_normal_(self.project_in.weight, std=0.02)
-        nn.init.normal_(self.project_out.weight, std=out_dim**-0.5)
+        if project_out:
+            nn.init.normal_(self.project_out.weight, std=out_dim**-0.5)
+        load_connector(self, pretrained, droppable="project_out")
+
+    def rebuild_config(self) -> dict[str, Any]:
+        """Name the sizes; the weights come from the checkpoint."""
+        return without_pretrained(super().rebuild_config())
 
     def num_tokens(self, num_patches: int) -> int:
         """Return ``num_queries``; raise ``ValueError`` if the patches form no square grid."""

@@ -47,4 +47,5 @@ def renumber_images(text: str, numbers: Sequence[int]) -> str:
 
 
 def _moved(number: str, numbers: Sequence[int]) -> str:
-    return str(numbers[int(number) - 1]) if 1 <= int(number) <= len(numbers) else number
+    moved = {str(place): str(new) for place, new in enumerate(numbers, start=1)}
+    return moved.get(number, number)

@@ -55,8 +55,10 @@ class VisionEncoder(Part, ABC):
     ) -> None:
         super().__init__()
         self.image_size = image_size
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(3, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(3, 1, 1))
+        # On the CPU even in a model on the meta device, whose pictures are then filled as its own.
+        for name, value in (("mean", mean), ("std", std)):
+            tensor = torch.tensor(value, dtype=torch.float32, device="cpu").reshape(3, 1, 1)
+            self.register_buffer(name, tensor)
 
     @property
     def num_tokens(self) -> int:
@@ -124,7 +126,9 @@ class VisionEncoder(Part, ABC):
         if tuple(pixels.shape[-2:]) != tuple(size):
             resized = interpolate(pixels, size, mode="bicubic", antialias=True)
             pixels = resized.clamp(0, 1)
-        return ((pixels - self.mean) / self.std).to(self.mean.dtype)
+        mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
+        # As precise as the weights: DeepSpeed's engine leaves the statistics in 32 bits.
+        return ((pixels - mean) / std).to(next(self.parameters(), mean).dtype)
 
     def predict_step(self, batch: Any, batch_idx: int) -> VisualFeatures:
         """Return the features of a batch of images, which may be none."""

@@ -13,8 +13,14 @@ from transformers import CLIPVisionModel
 
 from lit_vlm.encoders.held_encoder import complete
 from lit_vlm.encoders.open_clip_weights import from_open_clip
-from lit_vlm.encoders.transformers_network import make_network, published_statistics, sizes_of
+from lit_vlm.encoders.transformers_network import (
+    make_network,
+    published_statistics,
+    sizes_of,
+    sizes_of_folder,
+)
 from lit_vlm.encoders.vit import ViTEncoder
+from lit_vlm.llava_checkpoint import warn_of_other_tokens
 from lit_vlm.positions import interpolate_positions
 
 
@@ -28,10 +34,12 @@ class CLIPEncoder(ViTEncoder):
         config: sizes for random weights, or for weights in a file: fields of transformers'
             ``CLIPVisionConfig``, or timm's words for them (``embed_dim``, ``depth``,
             ``num_heads``, ``mlp_ratio``). Its ``image_size`` is the side that positions are
-            learned at; by default that of the input.
+            learned at; by default that of the input. Beside weights of a folder or of the hub it
+            says what they must be, so that a run can be planned without them.
         pretrained: weights: a hub name (``openai/clip-vit-large-patch14-336``), a local folder,
             a file of transformers' or OpenCLIP's weights, or a checkpoint (``.ckpt``) of a run of
-            this library, whose encoder is taken, sizes included; None for random ones.
+            this library, whose encoder is taken, sizes included; None for random ones. Of a LLaVA
+            (``llava-hf/llava-1.5-7b-hf``) the vision tower alone is read.
             OpenCLIP's files do not say which activation the network has: ``config`` must, by
             ``hidden_act``.
         layers: layers to read, in this order; 0 is the embeddings after CLIP's first norm.
@@ -108,6 +116,12 @@ class CLIPEncoder(ViTEncoder):
             gradient_checkpointing=gradient_checkpointing,
         )
         given.load_into(self)
+        warn_of_other_tokens("CLIPEncoder", given.pretrained, self._layers, has_class_token=True)
+
+    @classmethod
+    def sizes_alone(cls, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """Return arguments that make the network without its weights; see ``meta_model``."""
+        return sizes_of_folder(CLIPVisionModel.config_class, arguments)
 
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
         """Embed patches, prepend the class token, add positions and normalise."""

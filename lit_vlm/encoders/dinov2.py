@@ -12,6 +12,7 @@ from lit_vlm.encoders.dinov2_ports import (
     PUBLISHED,
     check_entry_point,
     hub_port,
+    port_sizes_alone,
     timm_port,
     transformers_port,
 )
@@ -41,7 +42,8 @@ class DINOv2Encoder(ViTEncoder):
             is taken, sizes included; None for random ones.
         config: sizes that differ from the entry point's: ``embed_dim``, ``depth``, ``num_heads``,
             ``mlp_ratio``, ``patch_size``, ``image_size`` (the side that positions are learned at),
-            and further fields of the port's library.
+            and further fields of the port's library. Beside weights of transformers, these and the
+            entry point say what they must be, so that a run can be planned without them.
         layers: layers to read, in this order; 0 is the embeddings.
         image_size: side of the square input, in pixels, a multiple of the patch size; None for
             518, or what ``config`` or the weights say.
@@ -115,6 +117,11 @@ class DINOv2Encoder(ViTEncoder):
         self._embed = made.embed
         self.resamples_positions = port != "timm"
         given.load_into(self)
+
+    @classmethod
+    def sizes_alone(cls, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """Return arguments that make the network without its weights; see ``meta_model``."""
+        return port_sizes_alone(arguments)
 
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
         """Embed patches, prepend the class token and the registers, add positions."""

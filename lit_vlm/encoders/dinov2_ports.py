@@ -13,7 +13,7 @@ from transformers import Dinov2Model, Dinov2WithRegistersModel
 
 from lit_vlm.encoders.dinov2_weights import from_hub
 from lit_vlm.encoders.timm_network import create_network
-from lit_vlm.encoders.transformers_network import make_network, sizes_of
+from lit_vlm.encoders.transformers_network import make_network, sizes_of, sizes_of_folder
 from lit_vlm.errors import nearest
 from lit_vlm.weights import read_weights
 
@@ -78,7 +78,7 @@ def transformers_port(
         "DINOv2Encoder",
         Dinov2WithRegistersModel if registers else Dinov2Model,
         ("dinov2_with_registers",) if registers else ("dinov2",),
-        {**_sizes(size), **config} if from_sizes else config,
+        {**_sizes(size), **config} if from_sizes or config else config,
         pretrained,
         image_size=image_size or _SIDE,
         convert=from_hub,
@@ -157,6 +157,16 @@ def hub_port(
         patch_size=network.patch_size,
         embed=_embed_by_hub,
     )
+
+
+def port_sizes_alone(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what makes a network without its weights: the entry point, or a folder's sizes."""
+    by_name = arguments.get("port", "transformers") != "transformers"
+    if by_name or arguments["pretrained"] == PUBLISHED:
+        return {"config": arguments.get("config")}
+    _, registers = _parse(arguments.get("entry_point", ENTRY_POINTS[0]))
+    kind = Dinov2WithRegistersModel if registers else Dinov2Model
+    return sizes_of_folder(kind.config_class, arguments)
 
 
 def _from_torch_hub(

@@ -1,17 +1,17 @@
 """The encoder inside a checkpoint of any model of this library."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
-from lit_vlm.checkpoints import model_config, read_any_checkpoint
+from lit_vlm.checkpoints import model_config
 from lit_vlm.encoders.base import VisionEncoder
 from lit_vlm.encoders.transformers_network import NAMES
-from lit_vlm.run_folder import CHECKPOINTS
+from lit_vlm.held_parts import held_parts, read_held
 
 
 class Given(NamedTuple):
@@ -89,7 +89,7 @@ def complete(
     Raises:
         ValueError: if the checkpoint's encoder is of another kind.
     """
-    content = _read_checkpoint(pretrained)
+    content = read_held(pretrained)
     if content is None:
         return Given(pretrained, config or {}, image_size, mean, std)
     arguments, weights = find_encoder(content, str(pretrained), type(encoder))
@@ -112,6 +112,25 @@ def complete(
     )
 
 
+def held_sizes(kind: type[VisionEncoder], arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Return arguments that make the network of a checkpoint's encoder without its weights.
+
+    Args:
+        kind: the encoder's class.
+        arguments: its arguments, with ``pretrained``.
+
+    Returns:
+        ``config`` and ``image_size``; None if ``pretrained`` is no checkpoint of this library here.
+    """
+    source = str(arguments["pretrained"])
+    content = read_held(source) if Path(source).exists() else None
+    if content is None:
+        return None
+    held, _ = find_encoder(content, source, kind)
+    image_size = arguments.get("image_size") or held["image_size"]
+    return {"config": held.get("config"), "image_size": image_size}
+
+
 def find_encoder(
     content: dict[str, Any], path: str, wanted: type[VisionEncoder]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -126,7 +145,7 @@ def find_encoder(
     Raises:
         ValueError: if it holds none or several of that class.
     """
-    held = list(_records(model_config(content), ""))
+    held = list(held_parts(model_config(content), ""))
     kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in wanted.__mro__}
     fitting = [(prefix, inner) for prefix, inner in held if inner["class_path"] in kinds]
     if len(fitting) != 1 or "state_dict" not in content:
@@ -141,38 +160,6 @@ def find_encoder(
     state = content["state_dict"]
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     return found["init_args"], weights
-
-
-def _read_checkpoint(path: str | Path | None) -> dict[str, Any] | None:
-    if path is not None and Path(path, CHECKPOINTS).is_dir():
-        raise ValueError(
-            f"pretrained: {path} must be a checkpoint, got the folder of a run. Give one of its "
-            f"checkpoints: {Path(path, CHECKPOINTS, 'last.ckpt')}."
-        )
-    if path is None or Path(path).suffix != ".ckpt":
-        return None
-    if not Path(path).exists():
-        raise FileNotFoundError(f"pretrained: there is no checkpoint {path}.")
-    if Path(path).is_dir():
-        raise ValueError(
-            f"pretrained: {path} must be a file, got a checkpoint in shards. Make a file of it: "
-            f"python -m lightning.fabric.utilities.consolidate_checkpoint {path} --output_file "
-            f"FILE.ckpt"
-        )
-    content = read_any_checkpoint(path)
-    # Other projects' .ckpt files are weights like any: they do not say what they hold.
-    return content if "_class_path" in content.get("hyper_parameters", {}) else None
-
-
-def _records(record: Any, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the records of all objects in a record, each with where in the weights it is."""
-    if not isinstance(record, dict):
-        return
-    inner = record.get("init_args", {}) if "class_path" in record else record
-    if "class_path" in record:
-        yield prefix, {"init_args": {}, **record}
-    for name, value in inner.items():
-        yield from _records(value, f"{prefix}{name}.")
 
 
 def _of_checkpoint(

@@ -24,6 +24,7 @@ def vector_dim(encoder: VisionEncoder) -> int:
         >>> vector_dim(TimmEncoder("test_resnet", layers=[2], image_size=64))
         48
     """
-    blank: Any = torch.zeros(1, 3, *encoder.image_size, device=encoder.device)
+    device = next(encoder.parameters()).device  # in a model on the meta device, the means are not
+    blank: Any = torch.zeros(1, 3, *encoder.image_size, device=device)
     with evaluating(encoder):
         return image_vector(encoder(blank)).shape[-1]

@@ -9,8 +9,14 @@ from torch import Tensor, nn
 from transformers import SiglipVisionModel
 
 from lit_vlm.encoders.held_encoder import complete
-from lit_vlm.encoders.transformers_network import make_network, published_statistics, sizes_of
+from lit_vlm.encoders.transformers_network import (
+    make_network,
+    published_statistics,
+    sizes_of,
+    sizes_of_folder,
+)
 from lit_vlm.encoders.vit import ViTEncoder
+from lit_vlm.llava_checkpoint import warn_of_other_tokens
 from lit_vlm.positions import interpolate_positions
 
 
@@ -25,10 +31,12 @@ class SigLIPEncoder(ViTEncoder):
         config: sizes for random weights, or for weights in a file: fields of transformers'
             ``SiglipVisionConfig``, or timm's words for them (``embed_dim``, ``depth``,
             ``num_heads``, ``mlp_ratio``). Its ``image_size`` is the side that positions are
-            learned at; by default that of the input.
+            learned at; by default that of the input. Beside weights of a folder or of the hub it
+            says what they must be, so that a run can be planned without them.
         pretrained: weights: a hub name (``google/siglip2-so400m-patch14-384``), a local folder, a
             file of transformers' weights, or a checkpoint (``.ckpt``) of a run of this library,
-            whose encoder is taken, sizes included; None for random ones.
+            whose encoder is taken, sizes included; None for random ones. Of a LLaVA the vision
+            tower alone is read.
         layers: layers to read, in this order; 0 is the embeddings.
         image_size: side of the square input, in pixels, a multiple of the patch size; positions
             are interpolated (bicubic) if they were learned at another; None for the network's own.
@@ -98,6 +106,12 @@ class SigLIPEncoder(ViTEncoder):
             gradient_checkpointing=gradient_checkpointing,
         )
         given.load_into(self)
+        warn_of_other_tokens("SigLIPEncoder", given.pretrained, self._layers, has_class_token=False)
+
+    @classmethod
+    def sizes_alone(cls, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """Return arguments that make the network without its weights; see ``meta_model``."""
+        return sizes_of_folder(SiglipVisionModel.config_class, arguments)
 
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
         """Embed patches and add positions."""

@@ -11,6 +11,8 @@ from transformers import PreTrainedConfig
 from transformers.image_processing_base import ImageProcessingMixin
 
 from lit_vlm.errors import nearest
+from lit_vlm.expected_sizes import check_expected
+from lit_vlm.llava_checkpoint import tower_config, tower_names
 from lit_vlm.silence import silent_transformers
 from lit_vlm.weights import read_weights
 
@@ -51,7 +53,8 @@ def make_network(
         name: the encoder's class, for messages.
         model_class: the network's class in transformers.
         model_types: what a configuration on disk may say it is.
-        config: sizes of random weights, or of weights in a file without a configuration.
+        config: sizes of random weights, or of weights in a file without a configuration; those
+            that have one must be of these sizes.
         pretrained: hub name, local folder or file of weights; None for random ones.
         image_size: side that random positions are made at where ``config`` does not say.
         convert: renames the tensors of a file that others wrote.
@@ -107,6 +110,25 @@ def sizes_of(network: Any) -> dict[str, Any]:
     return {k: v for k, v in sizes.items() if k not in _NO_SIZES}
 
 
+def sizes_of_folder(config_class: Any, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what makes an encoder's network without its weights: ``config``, or a folder's own.
+
+    Args:
+        config_class: the configuration's class in transformers.
+        arguments: of the encoder, with ``pretrained``.
+
+    Returns:
+        ``config`` as the encoder takes it; None where neither it nor a config.json is here.
+    """
+    source = Path(arguments["pretrained"])
+    if arguments.get("config") or source.is_file():
+        return {"config": arguments.get("config")}
+    if not (source / "config.json").is_file():
+        return None
+    sizes = config_class.from_pretrained(source).to_diff_dict()
+    return {"config": {key: value for key, value in sizes.items() if key not in _NO_SIZES}}
+
+
 def published_statistics(pretrained: str | Path | None) -> tuple[Any, Any]:
     """Return mean and std of the channels as published beside weights; None where not said."""
     if pretrained is None or Path(pretrained).is_file():
@@ -126,10 +148,6 @@ def _from_folder_or_hub(
     pretrained: str,
     unused: Sequence[str],
 ) -> Any:
-    if config:
-        raise ValueError(
-            f"{name}: config must be left out, since {pretrained} has its own, got {config}."
-        )
     try:
         found, _ = PreTrainedConfig.get_config_dict(pretrained)
     except OSError as error:
@@ -142,12 +160,18 @@ def _from_folder_or_hub(
             f"{name}: a folder must have a config.json beside its weights, got none in "
             f"{pretrained}. Give the file of weights as pretrained and its sizes as config."
         )
-    if found.get("model_type") not in model_types:
+    kind = tower_config(found).get("model_type")
+    if kind not in model_types:
         raise ValueError(
             f"{name}: pretrained must be of type {' or '.join(model_types)}, got {pretrained}, "
-            f"which is of type {found.get('model_type')}. Choose the encoder of that family."
+            f"which is of type {kind}. Choose the encoder of that family."
         )
-    return _loaded(name, model_class, pretrained, pretrained, unused)
+    if config:
+        asked = to_sizes(name, config, model_class.config_class)
+        expected = model_class.config_class(**asked)
+        held = model_class.config_class.from_pretrained(pretrained)
+        check_expected(name, asked, expected, held, pretrained, model_class)
+    return _loaded(name, model_class, pretrained, pretrained, unused, **tower_names(found))
 
 
 def _loaded(

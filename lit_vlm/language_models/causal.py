@@ -22,6 +22,7 @@ from lit_vlm.language_models.prefix_attention import PREFIX, register_prefix
 from lit_vlm.language_models.pretrained import (
     Quantization,
     build_config,
+    check_published,
     check_quantization,
     check_source,
     generate_tokens,
@@ -42,9 +43,11 @@ class CausalLanguageModel(TransformersLanguageModel):
     family's own scaling and soft-capping of logits apply.
 
     Args:
-        pretrained: hub name or local folder of the weights; None for random ones.
+        pretrained: hub name or local folder of the weights; None for random ones. Of a LLaVA
+            (``llava-hf/llava-1.5-7b-hf``) the language model and its tokenizer alone are read.
         config: sizes of a model with random weights: ``model_type`` and that type's own fields,
-            ``vocab_size`` among them. Give either this or ``pretrained``.
+            ``vocab_size`` among them. Beside ``pretrained`` it says what the weights must be, so
+            that a run can be planned without them.
         tokenizer: hub name or local folder; None takes the one of ``pretrained``, or, for random
             weights, trains a byte-level BPE on the training texts, of at most ``vocab_size``.
         attention: transformers' implementation: ``sdpa``, ``eager``, ``flash_attention_2``, ...;
@@ -62,8 +65,8 @@ class CausalLanguageModel(TransformersLanguageModel):
             asks for and the tokenizer lacks.
 
     Raises:
-        ValueError: if neither or both of ``pretrained`` and ``config`` are given, the model type
-            is unknown, the tokenizer has more tokens than the model has embeddings, ``lora``
+        ValueError: if neither of ``pretrained`` and ``config`` is given, the two differ, the model
+            type is unknown, the tokenizer has more tokens than the model has embeddings, ``lora``
             does not fit, or random weights are to be quantised.
         OSError: if something pretrained is not on this machine and cannot be downloaded.
         ImportError: if peft or bitsandbytes is needed and not installed.
@@ -88,17 +91,7 @@ class CausalLanguageModel(TransformersLanguageModel):
         register_prefix()
         _check_name(attention)
         try:
-            if config is not None:
-                check_quantization("CausalLanguageModel", quantization)
-                model = _from_config(config, attention)
-            else:
-                model = load_pretrained(
-                    "CausalLanguageModel",
-                    AutoModelForCausalLM,
-                    str(pretrained),
-                    quantization,
-                    attn_implementation=attention,
-                )
+            model = _made(pretrained, config, attention, quantization)
         except KeyError as error:  # families that keep a table of implementations for themselves
             if attention not in _OWN:
                 raise
@@ -182,16 +175,24 @@ class CausalLanguageModel(TransformersLanguageModel):
             handle.remove()
 
 
-def _from_config(config: dict[str, Any], attention: str | None) -> Any:
-    built = build_config(
-        "CausalLanguageModel",
-        config,
-        MODEL_FOR_CAUSAL_LM_MAPPING,
-        kind="a causal language model",
-        examples="llama, qwen2, gpt2",
-    )
+def _made(
+    pretrained: str | Path | None,
+    config: dict[str, Any] | None,
+    attention: str | None,
+    quantization: Quantization | None,
+) -> Any:
+    who = "CausalLanguageModel"
+    known = MODEL_FOR_CAUSAL_LM_MAPPING
+    kind = "a causal language model"
+    built = None if config is None else build_config(who, config, known, kind, "llama, qwen2, gpt2")
+    if pretrained is not None:
+        if config is not None:
+            check_published(who, AutoModelForCausalLM, built, config, str(pretrained))
+        how = {"attn_implementation": attention}
+        return load_pretrained(who, AutoModelForCausalLM, str(pretrained), quantization, **how)
+    check_quantization(who, quantization)
     model = AutoModelForCausalLM.from_config(built, attn_implementation=attention)
-    if config.get("tie_word_embeddings") is False:
+    if config is not None and config.get("tie_word_embeddings") is False:
         untie(model)
     return model
 

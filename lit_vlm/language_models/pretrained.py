@@ -18,7 +18,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lit_vlm.expected_sizes import NO_SIZES, check_expected
 from lit_vlm.freezing import evaluating
+from lit_vlm.llava_checkpoint import language_config, load_language_model, read_llava
 from lit_vlm.sharding import is_sharded
 
 Quantization = Literal["4bit", "8bit"]
@@ -28,12 +30,11 @@ Loaded = TypeVar("Loaded")
 
 
 def check_source(who: str, pretrained: object, config: object) -> None:
-    """Refuse neither or both of a pretrained model and sizes of a new one."""
-    if (pretrained is None) == (config is None):
+    """Refuse neither of a pretrained model and sizes."""
+    if pretrained is None and config is None:
         raise ValueError(
-            f"{who}: must have either pretrained (a hub name or a folder) or config (model_type "
-            f"and sizes), got pretrained={pretrained!r} and config={config!r}. Remove one or give "
-            f"the other."
+            f"{who}: must have pretrained (a hub name or a folder), or config (model_type and "
+            f"sizes), or both, got neither. Give config for random weights."
         )
 
 
@@ -69,10 +70,46 @@ def load_pretrained(
     """
     if quantization is not None:
         others["quantization_config"] = quantization_config(quantization)
+    if from_hub(who, name, read_llava) is not None:
+        return load_language_model(who, auto_class, name, dtype=torch.float32, **others).train()
     model = from_hub(
         who, name, lambda name: auto_class.from_pretrained(name, dtype=torch.float32, **others)
     )
     return model.train()
+
+
+def check_published(
+    who: str, auto_class: Any, expected: Any, config: dict[str, Any], name: str
+) -> None:
+    """Refuse pretrained weights that are not of the sizes that were given beside them.
+
+    Args:
+        who: class that the messages name.
+        auto_class: one of transformers' ``AutoModelFor...``.
+        expected: transformers' configuration, made of ``config``.
+        config: what was given.
+        name: hub name or folder.
+
+    Raises:
+        OSError: if it is not on this machine and cannot be downloaded.
+        ValueError: if a field or a shape differs.
+    """
+    found = from_hub(who, name, language_config)
+    check_expected(who, config, expected, found, name, auto_class.from_config)
+
+
+def sizes_of_folder(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Return ``config`` for a part whose ``pretrained`` is a local folder, from its config.json.
+
+    What the part is given as ``config`` comes first; without either there is None.
+    """
+    if arguments.get("config"):
+        return {"config": arguments["config"]}
+    folder = Path(arguments["pretrained"])
+    if not (folder / "config.json").is_file():
+        return None
+    sizes = language_config(folder).to_diff_dict()
+    return {"config": {key: value for key, value in sizes.items() if key not in NO_SIZES}}
 
 
 def check_is_text_model(who: str, model: Any) -> None:

@@ -14,6 +14,7 @@ from lit_vlm.language_models.base import IGNORED, TokenLoss
 from lit_vlm.language_models.pretrained import (
     Quantization,
     build_config,
+    check_published,
     check_quantization,
     check_source,
     generate_tokens,
@@ -36,7 +37,8 @@ class Seq2SeqLanguageModel(TransformersLanguageModel):
     Args:
         pretrained: hub name or local folder of the weights; None for random ones.
         config: sizes of a model with random weights: ``model_type`` (``t5``, ``mt5``, ...) and
-            that type's own fields, ``vocab_size`` among them. Give either this or ``pretrained``.
+            that type's own fields, ``vocab_size`` among them. Beside ``pretrained`` it says what
+            the weights must be, so that a run can be planned without them.
         tokenizer: hub name or local folder; None takes the one of ``pretrained``, or, for random
             weights, trains a byte-level BPE on the training texts, of at most ``vocab_size``.
         gradient_checkpointing: recompute blocks in the backward pass, to save memory.
@@ -48,8 +50,8 @@ class Seq2SeqLanguageModel(TransformersLanguageModel):
             asks for and the tokenizer lacks.
 
     Raises:
-        ValueError: if neither or both of ``pretrained`` and ``config`` are given, the model type
-            is unknown, the tokenizer has more tokens than the model has embeddings, ``lora``
+        ValueError: if neither of ``pretrained`` and ``config`` is given, the two differ, the model
+            type is unknown, the tokenizer has more tokens than the model has embeddings, ``lora``
             does not fit, or random weights are to be quantised.
         OSError: if something pretrained is not on this machine and cannot be downloaded.
         ImportError: if peft or bitsandbytes is needed and not installed.
@@ -71,11 +73,7 @@ class Seq2SeqLanguageModel(TransformersLanguageModel):
         new_tokens: Sequence[str] | None = None,
     ) -> None:
         check_source(_NAME, pretrained, config)
-        if config is not None:
-            check_quantization(_NAME, quantization)
-            model = _from_config(config)
-        else:
-            model = load_pretrained(_NAME, AutoModelForSeq2SeqLM, str(pretrained), quantization)
+        model = _made(pretrained, config, quantization)
         _choose_start_token(model)
         super().__init__(
             model,
@@ -209,11 +207,21 @@ def _packed(
     return embeddings[rows[:, None], order], seen.gather(1, order)
 
 
-def _from_config(config: dict[str, Any]) -> Any:
+def _made(
+    pretrained: str | Path | None,
+    config: dict[str, Any] | None,
+    quantization: Quantization | None,
+) -> Any:
     known = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
     kind = "an encoder-decoder language model"
-    model = AutoModelForSeq2SeqLM.from_config(build_config(_NAME, config, known, kind, "t5, mt5"))
-    if config.get("tie_word_embeddings") is False:
+    built = None if config is None else build_config(_NAME, config, known, kind, "t5, mt5")
+    if pretrained is not None:
+        if config is not None:
+            check_published(_NAME, AutoModelForSeq2SeqLM, built, config, str(pretrained))
+        return load_pretrained(_NAME, AutoModelForSeq2SeqLM, str(pretrained), quantization)
+    check_quantization(_NAME, quantization)
+    model = AutoModelForSeq2SeqLM.from_config(built)
+    if config is not None and config.get("tie_word_embeddings") is False:
         untie(model)
     return model
 

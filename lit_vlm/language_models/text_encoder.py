@@ -18,6 +18,7 @@ from lit_vlm.language_models.text_network import (
     make_text_network,
     own_pooling,
     sizes_of_text,
+    text_sizes_alone,
     vector_width,
 )
 from lit_vlm.language_models.text_pooling import Pooling, check_pooling, pool_text
@@ -41,8 +42,9 @@ class TextEncoder(Part):
         pretrained: hub name or local folder of the weights, of a text network or of CLIP or SigLIP
             as a whole; None for random ones.
         config: sizes of a network with random weights: ``model_type`` (``clip_text_model`` unless
-            said) and that type's own fields, ``vocab_size`` among them. Give either this or
-            ``pretrained``. For captions of a few words, 2,000 tokens and 2 layers go far.
+            said) and that type's own fields, ``vocab_size`` among them. Beside ``pretrained`` it
+            says what the weights must be, so that a run can be planned without them. For captions
+            of a few words, 2,000 tokens and 2 layers go far.
         tokenizer: hub name or local folder; None takes the one of ``pretrained``, or, for random
             weights, trains a byte-level BPE on the training captions, of at most ``vocab_size``.
         pooling: ``eos``, ``last``, ``first`` or ``mean``; None for the family's own.
@@ -50,8 +52,9 @@ class TextEncoder(Part):
         lower_case: read all texts in lower case, as SigLIP's English networks are trained.
 
     Raises:
-        ValueError: if neither or both of ``pretrained`` and ``config`` are given, the network does
-            not read texts, ``max_length`` is out of range, or the tokenizer does not fit.
+        ValueError: if neither of ``pretrained`` and ``config`` is given, the two differ, the
+            network does not read texts, ``max_length`` is out of range, or the tokenizer does not
+            fit.
         OSError: if something pretrained is not on this machine and cannot be downloaded.
 
     Attributes:
@@ -94,6 +97,11 @@ class TextEncoder(Part):
             self._take(from_hub("TextEncoder", source, AutoTokenizer.from_pretrained))
         self.max_length = check_length(self.network, self.tokenizer, max_length)
         self._has_warned = False
+
+    @classmethod
+    def sizes_alone(cls, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """Return arguments that make the network without its weights; see ``meta_model``."""
+        return text_sizes_alone(arguments)
 
     def rebuild_config(self) -> dict[str, Any]:
         """Name the sizes; weights and tokenizer come from the checkpoint."""

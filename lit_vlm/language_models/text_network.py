@@ -17,6 +17,7 @@ from transformers import (
     SiglipTextModel,
 )
 
+from lit_vlm.expected_sizes import check_expected
 from lit_vlm.language_models.pretrained import build_config, from_hub
 from lit_vlm.language_models.text_pooling import Pooling
 from lit_vlm.silence import silent_transformers
@@ -49,17 +50,22 @@ def make_text_network(
     """Make a text network from sizes, or with pretrained weights, in float32 and training mode.
 
     Args:
-        config: sizes; unless they say otherwise, ``model_type`` is ``clip_text_model``, and special
-            tokens are numbered as in tokenizers that are trained here.
+        config: sizes, which must be those of the weights if these are given; unless they say
+            otherwise, ``model_type`` is ``clip_text_model``, and special tokens of random weights
+            are numbered as in tokenizers that are trained here.
         pretrained: hub name or folder, of a text network or of CLIP or SigLIP as a whole.
         pooling: how its tokens are pooled; None for the family's own way.
 
     Raises:
         ValueError: if it is no network that reads a text as a whole, or cannot be pooled so, or
-            weights are missing.
+            weights are missing or of other sizes.
         OSError: if something pretrained is not on this machine and cannot be downloaded.
     """
-    network = _loaded(str(pretrained)) if config is None else _built(config)
+    if pretrained is None:
+        assert config is not None
+        network = _network(_built(config))
+    else:
+        network = _loaded(str(pretrained), config)
     if pooling == "first" and is_causal(network):
         raise ValueError(
             f"{_WHO}: pooling must not be 'first' for a network that reads from left to right, "
@@ -125,6 +131,18 @@ def sizes_of_text(network: Any) -> dict[str, Any]:
     return {key: value for key, value in sizes.items() if key not in _NO_SIZES}
 
 
+def text_sizes_alone(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what makes a network without its weights: its configuration's sizes."""
+    folder = Path(arguments["pretrained"])
+    if arguments.get("config") or not (folder / "config.json").is_file():
+        return {"config": arguments["config"]} if arguments.get("config") else None
+    found = AutoConfig.from_pretrained(folder)
+    tower = _TOWERS.get(found.model_type)
+    with silent_transformers():
+        sizes = (tower.config_class.from_pretrained(folder) if tower else found).to_diff_dict()
+    return {"config": {key: value for key, value in sizes.items() if key not in _NO_SIZES}}
+
+
 def _built(config: dict[str, Any]) -> Any:
     sizes: dict[str, Any] = {**_NEW, **config}
     if sizes["model_type"] in _TOWERS:
@@ -135,15 +153,22 @@ def _built(config: dict[str, Any]) -> Any:
             _WHO, sizes, _Encoders(), kind, "clip_text_model, siglip_text_model, bert"
         )
     _check_kind(built, str(sizes["model_type"]))
-    made: Any = _TOWERS.get(built.model_type)
-    return made(built) if made else AutoModel.from_config(built)
+    return built
 
 
-def _loaded(name: str) -> Any:
+def _network(config: Any) -> Any:
+    made: Any = _TOWERS.get(config.model_type)
+    return made(config) if made else AutoModel.from_config(config)
+
+
+def _loaded(name: str, asked: dict[str, Any] | None) -> Any:
     config: Any = from_hub(_WHO, name, AutoConfig.from_pretrained)
     tower = _TOWERS.get(config.model_type)
     if tower is None:
         _check_kind(config, name)
+    if asked is not None:
+        found = from_hub(_WHO, name, tower.config_class.from_pretrained) if tower else config
+        check_expected(_WHO, asked, _built(asked), found, name, _network)
     load: Any = tower or AutoModel
     # transformers reports an image tower beside it as unexpected; what is missing is checked.
     with silent_transformers():

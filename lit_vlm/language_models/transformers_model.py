@@ -19,6 +19,7 @@ from lit_vlm.language_models.pretrained import (
     from_hub,
     input_table,
     plain_config,
+    sizes_of_folder,
 )
 from lit_vlm.language_models.recomputing import recompute_blocks, recompute_frozen_blocks
 from lit_vlm.language_models.tokenizers import (
@@ -67,6 +68,11 @@ class TransformersLanguageModel(LanguageModel, ABC):
         if gradient_checkpointing:
             recompute_blocks(model)
         self.quantization = quantization
+
+    @classmethod
+    def sizes_alone(cls, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """Return arguments that make the network without its weights; see ``meta_model``."""
+        return sizes_of_folder(arguments)
 
     def rebuild_config(self) -> dict[str, Any]:
         """Name the sizes; weights and tokenizer come from the checkpoint."""

@@ -59,7 +59,7 @@ class QwenBoxes(BoxFormat):
     def read(self, text: str) -> list[Box]:
         """Return the boxes in a text, in order."""
         found = _CORNERS.findall(_QUAD.sub("", text))
-        boxes = [[int(number) / _SCALE for number in numbers] for numbers in found]
+        boxes = [[float(number) / _SCALE for number in numbers] for numbers in found]
         return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes if x1 <= x2 <= 1 and y1 <= y2 <= 1]
 
 

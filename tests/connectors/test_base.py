@@ -26,7 +26,9 @@ from lit_vlm.testing import check_connector
 MakeModel = Callable[..., VisionLanguageModel]
 MakeConnector = Callable[[int, int], Connector]
 
-RESAMPLER = {"num_queries": 4, "num_heads": 2, "depth": 2}
+PRETRAINED = {"pretrained": None}
+RESAMPLER = {"num_queries": 4, "num_heads": 2, "depth": 2, "project_out": True, **PRETRAINED}
+BARE = {"depth": 1, "project_out": False}
 QFORMER = {
     "num_queries": 3,
     "depth": 2,
@@ -35,16 +37,18 @@ QFORMER = {
     "cross_attention_frequency": 2,
     "dropout": 0.0,
 }
+MLP = {"depth": 3, "activation": "silu", "width": [20, 6], **PRETRAINED}
 TRANSFORMER = {"depth": 2, "num_heads": 2, "mlp_ratio": 2, "activation": "gelu"}
 MADE: dict[str, tuple[Any, str, dict[str, Any], int]] = {
     # by case: a connector's class, its module, its free arguments, and what it makes of 4 tokens
-    "linear": (LinearConnector, "linear", {}, 4),
-    "mlp": (MLPConnector, "mlp", {"depth": 3, "activation": "silu", "width": [20, 6]}, 4),
+    "linear": (LinearConnector, "linear", {"norm": True, **PRETRAINED}, 4),
+    "mlp": (MLPConnector, "mlp", MLP, 4),
     "pixel_shuffle": (PixelShuffleConnector, "pixel_shuffle", {"scale": 2}, 1),
     "pooling": (PoolingConnector, "pooling", {"stride": 2, "depth": 2, "activation": "gelu"}, 1),
     "qformer": (QFormerConnector, "qformer", QFORMER, 3),
     "resampler": (CrossAttentionResampler, "resampler", {**RESAMPLER, "depth": 1}, 4),
     "resampler, deeper": (CrossAttentionResampler, "resampler", RESAMPLER, 4),
+    "resampler, bare": (CrossAttentionResampler, "resampler", {**RESAMPLER, **BARE}, 4),
     "transformer": (TransformerConnector, "transformer", TRANSFORMER, 4),
 }
 CASES = pytest.mark.parametrize(

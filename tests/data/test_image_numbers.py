@@ -22,6 +22,7 @@ from lit_vlm.data.image_numbers import renumber_images
         ("image 22, 2 images, imagine 2", "image 22, 2 images, imagine 2"),
         ("2 dogs in image 1 and 3 cats", "2 dogs in image 1 and 3 cats"),
         ("for a second, images", "for a second, images"),
+        ("image " + "2" * 5000, "image " + "2" * 5000),
         ("", ""),
     ],
 )

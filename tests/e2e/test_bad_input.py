@@ -77,7 +77,7 @@ def test_the_message_is_the_constructors_own(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (None, "CausalLanguageModel: must have either pretrained"),
+        (None, "CausalLanguageModel: must have pretrained (a hub name"),
         (
             {"model_type": "lama", "vocab_size": 300},
             "CausalLanguageModel: config must have a model_t",

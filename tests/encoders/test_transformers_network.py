@@ -309,11 +309,32 @@ def test_refuses_clips_folder_elsewhere(tmp_path: Path, kind: Any) -> None:
         kind(pretrained=folder)
 
 
-def test_refuses_a_config_beside_a_folder(tmp_path: Path) -> None:
+def test_sizes_beside_a_folder_must_be_those_of_its_weights(tmp_path: Path) -> None:
+    folder, network = clip_folder(tmp_path)
+    words = {"embed_dim": 32, "mlp_ratio": 2, "depth": 3, "num_heads": 2, "patch_size": 8}
+    encoder = CLIPEncoder({**words, "image_size": SIDE}, folder, layers=[3], norm=True)
+    assert_close(encoder.network.state_dict(), network.state_dict())
+    assert encoder.rebuild_config()["init_args"]["pretrained"] is None
+
+    message = "config must say what the weights .* are, got num_hidden_layers=4, and they have 3"
+    with pytest.raises(ValueError, match=f"CLIPEncoder: {message}"):
+        CLIPEncoder({**words, "depth": 4, "image_size": SIDE}, folder)
+
+
+def test_sizes_beside_a_folder_must_say_where_positions_were_learned(tmp_path: Path) -> None:
     folder, _ = clip_folder(tmp_path)
-    message = r"CLIPEncoder: config must be left out, since .* has its own, got \{'depth': 3\}"
-    with pytest.raises(ValueError, match=message):
-        CLIPEncoder({"depth": 3}, folder)
+    message = r"got the shape \(785, 32\) for .*position_embedding.*, and theirs .* \(17, 32\)"
+    with pytest.raises(ValueError, match=f"{message}. Give more of their fields in config"):
+        CLIPEncoder(SIZES, folder)
+
+
+def test_dinov2s_entry_point_says_what_is_left_out_beside_a_folder(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    Dinov2Model(Dinov2Config(**sizes, image_size=28, patch_size=14)).save_pretrained(tmp_path)
+    config: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2, "image_size": 28}
+    assert DINOv2Encoder(pretrained=tmp_path, config=config).dims == (32,)
+    with pytest.raises(ValueError, match="got num_hidden_layers=12, and they have 2"):
+        DINOv2Encoder(pretrained=tmp_path, config={"embed_dim": 32, "num_heads": 2})
 
 
 def test_refuses_weights_that_lack_a_block(tmp_path: Path) -> None:

@@ -306,10 +306,32 @@ def test_says_what_to_do_about_a_folder_that_is_not_there(
         CausalLanguageModel(**arguments)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"pretrained": "x", "config": {"vocab_size": 1}}])
-def test_needs_either_weights_or_sizes(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must have either pretrained .* or config"):
-        CausalLanguageModel(**arguments)
+def test_needs_weights_or_sizes() -> None:
+    with pytest.raises(ValueError, match="must have pretrained .*, or config .*, got neither"):
+        CausalLanguageModel()
+
+
+def test_sizes_beside_weights_must_be_theirs(tmp_path: Path) -> None:
+    made = saved(tmp_path)
+    sizes = {"model_type": "llama", **GROUPED, "vocab_size": 300}
+    again = CausalLanguageModel(tmp_path, sizes)
+    assert_close(again.state_dict(), made.state_dict())
+    rebuilt = again.rebuild_config()["init_args"]
+    assert rebuilt["pretrained"] is None
+    assert rebuilt["config"]["num_key_value_heads"] == 1
+
+    message = "config must say what the weights '.*' are, got hidden_size=32, and they have 16"
+    with pytest.raises(ValueError, match=f"CausalLanguageModel: {message}. Give theirs"):
+        CausalLanguageModel(tmp_path, sizes | {"hidden_size": 32})
+    with pytest.raises(ValueError, match="got model_type='qwen2', and they have 'llama'"):
+        CausalLanguageModel(tmp_path, sizes | {"model_type": "qwen2"})
+
+
+def test_sizes_beside_weights_must_be_whole(tmp_path: Path) -> None:
+    saved(tmp_path)
+    message = r"got the shape \(16, 16\) for .*k_proj.weight, and theirs has the shape \(8, 16\)"
+    with pytest.raises(ValueError, match=f"{message}. Give more of their fields"):
+        CausalLanguageModel(tmp_path, {"model_type": "llama", **SIZES, "vocab_size": 300})
 
 
 def test_refuses_sizes_without_a_vocabulary() -> None:

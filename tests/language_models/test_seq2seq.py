@@ -354,10 +354,21 @@ def test_says_what_to_do_about_a_folder_that_is_not_there(
         Seq2SeqLanguageModel(pretrained=tmp_path / "none")
 
 
-@pytest.mark.parametrize("arguments", [{}, {"pretrained": "x", "config": {"vocab_size": 1}}])
-def test_needs_either_weights_or_sizes(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="Seq2Seq.* must have either pretrained .* or config"):
-        Seq2SeqLanguageModel(**arguments)
+def test_needs_weights_or_sizes() -> None:
+    with pytest.raises(ValueError, match="Seq2Seq.* must have pretrained .*, or config"):
+        Seq2SeqLanguageModel()
+
+
+def test_sizes_beside_weights_must_be_theirs(tmp_path: Path) -> None:
+    made = model(sizes={"vocab_size": 300})
+    made.train_tokenizer(["it is red"])
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    sizes = made.rebuild_config()["init_args"]["config"]
+    again = Seq2SeqLanguageModel(tmp_path, sizes)
+    assert_close(again.state_dict(), made.state_dict())
+    with pytest.raises(ValueError, match="Seq2Seq.* got d_ff=48, and they have"):
+        Seq2SeqLanguageModel(tmp_path, sizes | {"d_ff": 48})
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_keeps_no_graph_when_it_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "must have either pretrained .* or config"),
+        ({}, "must have pretrained .*, or config .*, got neither"),
         ({"config": SIZES | {"model_type": "t5"}}, "must be an encoder of text alone"),
         ({"config": SIZES | {"model_type": "clip"}}, "must be an encoder of text alone"),
         ({"config": {"hidden_size": 16}}, "config must have vocab_size"),
@@ -166,6 +166,23 @@ def test_keeps_no_graph_when_it_is_frozen() -> None:
 def test_refuses_what_reads_no_texts(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TextEncoder(**arguments)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["text tower", "both towers"])
+def test_sizes_beside_weights_must_be_theirs(tmp_path: Path, whole: bool) -> None:
+    made = encoder()
+    config = {**made.network.config.to_dict(), "model_type": "clip_text_model"}
+    if whole:
+        eye = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        CLIPModel(CLIPConfig(text_config=config, vision_config=eye)).save_pretrained(tmp_path)
+    else:
+        made.network.save_pretrained(tmp_path)
+    assert made.tokenizer is not None
+    made.tokenizer.save_pretrained(tmp_path)
+    again = TextEncoder(tmp_path, SIZES)
+    assert again.rebuild_config()["init_args"]["config"]["hidden_size"] == 16
+    with pytest.raises(ValueError, match="TextEncoder: .* got vocab_size=300, and they have 280"):
+        TextEncoder(tmp_path, SIZES | {"vocab_size": 300})
 
 
 def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
