@@ -11,6 +11,7 @@ from lit_vlm.asked_checkpoint import locate_checkpoint
 from lit_vlm.checkpoints import data_config, model_config, read_checkpoint
 from lit_vlm.config_files import find_config, read_config
 from lit_vlm.errors import ConfigError
+from lit_vlm.merged_plans import merged_plans
 from lit_vlm.run_folder import CHECKPOINTS
 
 NO_MODEL = "{} must know a trained model, got none. Give --ckpt_path RUN/checkpoints/best.ckpt."
@@ -77,14 +78,17 @@ def _separate(words: list[str]) -> list[str]:
 
 
 def _resolve_configs(words: list[str]) -> set[str]:
-    """Replace names of configs by their paths; return the keys that they give."""
-    keys: set[str] = set()
+    """Replace names of configs by their paths, merge plans; return the keys that they give."""
+    contents: list[dict[str, Any]] = []
+    last = 0
     for place, word in enumerate(words[:-1], start=1):
         if word in ("--config", "-c"):
             words[place] = find_config(words[place])
-            content = read_config(words[place])
-            keys |= {key for key, value in content.items() if value is not None}
-    return keys
+            contents.append(read_config(words[place]))
+            last = place
+    if plans := merged_plans(contents):
+        words[last + 1 : last + 1] = ["--config", json.dumps(plans)]
+    return {key for content in contents for key, value in content.items() if value is not None}
 
 
 def _resolve_run_folders(command: str, words: list[str]) -> None:

@@ -19,6 +19,7 @@ from lit_vlm.class_names import (
 from lit_vlm.config_files import read_config
 from lit_vlm.errors import ConfigError, nearest, root_cause
 from lit_vlm.metrics import AnswerMetric
+from lit_vlm.other_class import forget_defaults_of_other_class
 
 _TYPES = {
     "int": "a whole number",
@@ -36,6 +37,7 @@ _TOP: dict[str, type] = {
     "trainer.callbacks": Callback,
     "metric": AnswerMetric,
 }
+forget_defaults_of_other_class()
 
 
 class FriendlyParser(LightningArgumentParser):

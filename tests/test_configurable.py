@@ -166,7 +166,9 @@ def test_records_a_callable_that_a_subclass_hands_on() -> None:
     assert made["connector"]["init_args"] == {"depth": 1, **others}
 
 
-@pytest.mark.parametrize("value", [torch.zeros(1), {1, 2}, object(), print], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [torch.zeros(1), {1, 2}, object(), print], ids=lambda value: type(value).__name__
+)
 def test_refuses_what_it_cannot_record(value: Any) -> None:
     kind = type(value).__name__
     with pytest.raises(TypeError, match=rf"Cart\.load: must be a number.* got {kind}\. A check"):

@@ -81,7 +81,7 @@ def test_names_the_option_that_was_meant(
             "--data ConversationData",
             f"at data: {CLASS} 'ConversationData'. Did you mean: Conversat",
         ),
-        ("--data.train EasyVQ", f"at data.train: {CLASS} 'EasyVQ'. Did you mean: EasyVQA?"),
+        ("--data.train EasyVQ", f"at data.train: {CLASS} 'EasyVQ'. Did you mean: EasyVQA"),
         (
             "--trainer.callbacks Freez",
             f"at trainer.callbacks: {CLASS} 'Freez'. Did you mean: Freeze?",
@@ -108,7 +108,7 @@ def test_names_the_option_that_was_meant(
         ),
         (
             "--data.train Plain",
-            "at data.train: must be a ConversationSource, got Plain. Accepted: E",
+            "at data.train: must be a ConversationSource, got Plain. Accepted: B",
         ),
     ],
 )

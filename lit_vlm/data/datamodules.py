@@ -356,7 +356,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
 
     def _carve(self) -> None:
         # The list is built anew from the sources as given, so a second setup changes nothing.
-        parts = [hold_out(source, self.shares, self.seed) for source in self._given]
+        parts = hold_out(self._given, self.shares, self.seed)
         for name in ("train", *self.shares):
             self.sources[name] = [part[name] for part in parts]
 

@@ -131,7 +131,7 @@ def test_strangers_never_carry_a_held_out_image_into_training(write_jsonl: Write
     dialogues = [record for name in names for record in _about(name, 2)]
     pairs = [_pair(*both) for both in zip(names[::2], names[1::2], strict=True)]
     source = _blend(write_jsonl, dialogues, pairs, strangers=1.0)
-    parts = hold_out(source, {"val": 0.3}, seed=0)
+    parts = hold_out([source], {"val": 0.3}, seed=0)[0]
     shown = {
         name: {str(image.source) for i in range(len(part)) for image in part[i].images}
         for name, part in parts.items()

@@ -89,7 +89,7 @@ def test_no_image_is_on_both_sides_when_a_share_is_held_out(write_jsonl: WriteJS
     for i, record in enumerate(records):
         record["image"] = [f"{i // 3}.png"]  # three dialogues about each
     source = _source(write_jsonl(records), most=3)
-    parts = hold_out(source, {"val": 0.2, "selection": 0.2}, seed=3)
+    parts = hold_out([source], {"val": 0.2, "selection": 0.2}, seed=3)[0]
     keys = {
         name: {key for i in range(len(part)) for key in part.image_keys(i)}
         for name, part in parts.items()
@@ -113,7 +113,7 @@ def test_no_image_is_on_both_sides_when_a_share_is_held_out(write_jsonl: WriteJS
         assert len(part.lengths()) == len(part)
         assert any(len(part[i].images) > 1 for i in range(len(part)))
         assert set(part.texts()) >= {turn.text for turn in part[0].turns}
-    again = hold_out(source, {"val": 0.2, "selection": 0.2}, seed=3)
+    again = hold_out([source], {"val": 0.2, "selection": 0.2}, seed=3)[0]
     assert [again["val"][i] for i in range(len(again["val"]))] == [
         parts["val"][i] for i in range(len(parts["val"]))
     ]

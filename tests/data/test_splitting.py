@@ -36,11 +36,12 @@ class _Images(ConversationSource):
 
 def test_groups_samples_through_shared_images() -> None:
     source = _Images([[1], [2], [1, 3], [4], [], [3, 5], [], [5], [2]])
-    assert image_groups(source) == [[0, 2, 5, 7], [1, 8], [3], [4], [6]]
+    groups = [[index for _, index in group] for group in image_groups([source])]
+    assert groups == [[0, 2, 5, 7], [1, 8], [3], [4], [6]]
 
 
 def train_and_val(source: _Images, share: float, seed: int) -> tuple[Subset, Subset]:
-    parts = hold_out(source, {"val": share}, seed)
+    parts = hold_out([source], {"val": share}, seed)[0]
     return parts["train"], parts["val"]
 
 
@@ -52,7 +53,7 @@ def train_and_val(source: _Images, share: float, seed: int) -> tuple[Subset, Sub
 )
 def test_no_image_is_on_both_sides(keys: list[list[int]], share: float, seed: int) -> None:
     source = _Images(keys)
-    groups = len(image_groups(source))
+    groups = len(image_groups([source]))
     if not 0 < round(groups * share) < groups:
         return
     train, val = train_and_val(source, share, seed)
@@ -60,7 +61,7 @@ def test_no_image_is_on_both_sides(keys: list[list[int]], share: float, seed: in
     assert sorted(train.indices + val.indices) == list(range(len(keys)))
     assert train.indices == sorted(train.indices)
     assert val.indices == sorted(val.indices)
-    assert len(image_groups(val)) == round(groups * share)
+    assert len(image_groups([val])) == round(groups * share)
     again = train_and_val(source, share, seed)
     assert [side.indices for side in again] == [train.indices, val.indices]
 
@@ -75,14 +76,14 @@ def test_another_seed_holds_others_out() -> None:
 def test_a_split_more_leaves_those_before_it_alone() -> None:
     source = _Images([[i // 3] for i in range(90)])
     train, val = train_and_val(source, 0.2, seed=4)
-    parts = hold_out(source, {"val": 0.2, "selection": 0.1}, seed=4)
+    parts = hold_out([source], {"val": 0.2, "selection": 0.1}, seed=4)[0]
     assert parts["val"].indices == val.indices
     assert len(parts["selection"]) == 9
     assert shared_images(parts["val"], parts["selection"]) == 0
     assert shared_images(parts["train"], parts["selection"]) == 0
     assert sorted(parts["train"].indices + parts["selection"].indices) == train.indices
     with pytest.raises(ValueError, match=r"selection must leave images on both sides, got .* 0\.8"):
-        hold_out(source, {"val": 0.2, "selection": 0.8}, seed=4)
+        hold_out([source], {"val": 0.2, "selection": 0.8}, seed=4)
 
 
 def test_a_side_is_a_source_of_its_own() -> None:
@@ -106,3 +107,31 @@ def test_refuses_to_leave_a_side_empty(keys: list[list[int]], share: float) -> N
 
 def test_counts_images_that_two_sources_share() -> None:
     assert shared_images(_Images([[1], [1, 2], [3]]), _Images([[2, 2], [3], [4], []])) == 2
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    keys=st.lists(
+        st.lists(st.lists(st.integers(0, 40), max_size=2), min_size=8), min_size=2, max_size=3
+    ),
+    seed=st.integers(0, 5),
+)
+def test_sources_about_the_same_images_hold_the_same_images_out(
+    keys: list[list[list[int]]], seed: int
+) -> None:
+    sources = [_Images(of_source) for of_source in keys]
+    try:
+        parts = hold_out(sources, {"val": 0.3}, seed)
+    except ValueError:
+        return  # a source of which all hangs together
+    for one in parts:
+        assert all(shared_images(one["train"], other["val"]) == 0 for other in parts)
+    for source, part in zip(sources, parts, strict=True):
+        assert sorted(part["train"].indices + part["val"].indices) == list(range(len(source)))
+
+
+def test_sources_of_their_own_images_are_split_each_for_itself() -> None:
+    one, other = _Images([[i] for i in range(40)]), _Images([[100 + i] for i in range(10)])
+    together = hold_out([one, other], {"val": 0.2}, seed=3)
+    for source, parts in zip((one, other), together, strict=True):
+        assert parts["val"].indices == hold_out([source], {"val": 0.2}, seed=3)[0]["val"].indices
