@@ -46,6 +46,8 @@ def _on_top(plans: Iterable[Any]) -> dict[str, Any]:
             continue
         for name, fields in plan.items():
             below = merged.get(name)
-            both = isinstance(below, dict) and isinstance(fields, dict)
-            merged[name] = {**below, **fields} if both else fields
+            if isinstance(below, dict) and isinstance(fields, dict):
+                merged[name] = {**below, **fields}
+            else:
+                merged[name] = fields
     return merged

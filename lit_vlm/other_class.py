@@ -7,7 +7,7 @@ from jsonargparse import Namespace, _typehints
 
 from lit_vlm.class_names import import_class
 
-_discard = _typehints.discard_init_args_on_class_path_change
+_discard: Any = _typehints.discard_init_args_on_class_path_change
 
 
 def forget_defaults_of_other_class() -> None:

@@ -56,4 +56,11 @@ def test_knows_which_arguments_follow_from_other_parts() -> None:
     assert derived_options(MLP, annotation_of(MODEL, "connector")) == ["in_dim", "out_dim"]
     assert derived_options(MLP, annotation_of(MODEL, "learning_rate")) == []
     assert annotation_of(MODEL, "no_such_argument") is None
-    assert accepted_options(MLP) == ["in_dim", "out_dim", "depth", "activation", "width"]
+    assert accepted_options(MLP) == [
+        "in_dim",
+        "out_dim",
+        "depth",
+        "activation",
+        "width",
+        "pretrained",
+    ]

@@ -81,11 +81,14 @@ def _split(
     for group in groups:
         alike.setdefault(frozenset(which for which, _ in group), []).append(group)
     parts: dict[str, list[Place]] = {"train": [], **{name: [] for name in shares}}
+    owed = dict.fromkeys(shares, 0.0)
     for some in alike.values():
         order = np.random.default_rng(seed).permutation(len(some)).tolist()
         begin = 0
         for name, share in shares.items():
-            end = begin + round(len(some) * share)
+            wanted = len(some) * share + owed[name]
+            end = min(begin + max(round(wanted), 0), len(some))
+            owed[name] = wanted - (end - begin)  # for the next, lest small ones give nothing
             parts[name] += [place for at in order[begin:end] for place in some[at]]
             begin = end
         parts["train"] += [place for at in order[begin:] for place in some[at]]

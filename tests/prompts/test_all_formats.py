@@ -137,7 +137,7 @@ def _check_prompts(processor: Processor, turns: Sequence[Turn]) -> None:
         places = len(prompt.input_ids)
         assert whole.input_ids[:places] == prompt.input_ids
         assert whole.is_visual[:places] == prompt.is_visual
-        assert set(prompt.labels) == {IGNORED} or k > 2
+        assert set(prompt.labels) <= {IGNORED} or k > 2  # nothing asked may be nothing written
         trained = processor.encode(_dialogue(turns[: k + 1]))
         assert trained.input_ids[:places] == prompt.input_ids
         assert trained.labels[:places] == prompt.labels
@@ -334,7 +334,7 @@ def _check(processor: Processor, case: Case, turns: list[Turn]) -> None:
     system=st.none() | st.just("") | WORDS,
     rounds=st.lists(ROUND, min_size=1, max_size=3),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 def test_prompt_and_labels_agree_whatever_is_typed(
     name: str, kind: str, system: str | None, rounds: list[tuple[int, int, str, str]]
 ) -> None:
