@@ -101,9 +101,10 @@ class AnswerReport(Callback):
                 continue
             source, _, metric = name.removeprefix("test/").rpartition("/")
             images = next((p for p in probes if p and metric.endswith(f"_{p}")), "")
-            samples = f"{int(figures[f'{name}_samples']):,}"
+            samples = int(figures[f"{name}_samples"])
             metric = metric.removesuffix(f"_{images}") if images else metric
-            table.add_row(source, metric, images or _OWN, f"{100 * value:.2f}", samples)
+            shown = f"{100 * value:.2f}" if samples else "-"
+            table.add_row(source, metric, images or _OWN, shown, f"{samples:,}")
         if table.row_count:
             Console().print(table)
 

@@ -20,7 +20,8 @@ built without memory; no weights, no tokenizer and no data are read, and nothing
 part with pretrained weights must say their sizes (config), or be in a local folder. Configs and
 options are those of lit-vlm fit.
 
-  --devices N       processes, on a node (default: the config's; 8 if it leaves them open)
+  --devices N       processes, on a node (default: the config's; where it leaves them to the
+                    machine, 1 on a CPU, else 8)
   --output FILE     all the figures, in bytes and numbers, as JSON
 """
 _STRATEGIES = {
@@ -57,6 +58,8 @@ def plan(words: list[str]) -> None:
     console = Console()
     for table in (parts_table(made), stages_table(made), memory_table(made)):
         console.print(table)
+    if buffers := sum(part.buffers for part in made.parts):
+        console.print(f"Beside the parameters there are {buffers:,} numbers in buffers.")
     for note in made.notes:
         console.print(note, highlight=False)
     if output is not None:
@@ -67,25 +70,38 @@ def plan(words: list[str]) -> None:
 
 def parts_table(plan: "Plan") -> "Table":
     """Return a table of the parts, and of how many parameters of each train in a stage."""
-    table = _table(f"{plan.model}: parameters, and how many train", "part", "class")
-    for column in ("parameters", *(stage.name for stage in plan.stages), "buffers"):
-        table.add_column(column, justify="right", overflow="fold")
+    table = _table(f"{plan.model}: parameters, and those that train")
+    table.add_column("part", no_wrap=True)
+    table.add_column("class", overflow="fold")
+    for column in ("parameters", *(stage.name for stage in plan.stages)):
+        table.add_column(column, justify="right", no_wrap=column == "parameters")
     for part in plan.parts:
-        trained = [f"{part.trained[stage.name]:,}" for stage in plan.stages]
-        table.add_row(
-            part.name, part.class_name, f"{part.parameters:,}", *trained, f"{part.buffers:,}"
-        )
+        trained = (_share(part.trained[stage.name], part.parameters) for stage in plan.stages)
+        table.add_row(part.name, part.class_name, f"{part.parameters:,}", *trained)
     table.add_section()
-    sums = [f"{stage.trained:,}" for stage in plan.stages]
-    buffers = sum(part.buffers for part in plan.parts)
-    table.add_row("sum", "", f"{plan.parameters:,}", *sums, f"{buffers:,}")
+    sums = (_rounded(stage.trained) for stage in plan.stages)
+    table.add_row("sum", "", f"{plan.parameters:,}", *sums)
     return table
+
+
+def _share(trained: int, parameters: int) -> str:
+    if trained in (0, parameters):
+        return "all" if trained else "-"
+    return f"{trained:,}" if trained < 10**8 else _rounded(trained)
+
+
+def _rounded(count: int) -> str:
+    """Return a count that fits a narrow column; the JSON output has all digits."""
+    for size, unit in ((10**9, "B"), (10**6, "M")):
+        if count >= size:
+            return f"{count / size:,.2f} {unit}"
+    return f"{count:,}"
 
 
 def stages_table(plan: "Plan") -> "Table":
     """Return a table of what a picture costs in each stage."""
     table = _table("pictures", "stage")
-    for column in ("pixels", "visual tokens", "longest sequence", "pictures at most"):
+    for column in ("pixels", "visual tokens", "longest sequence", "pictures in it"):
         table.add_column(column, justify="right")
     for stage in plan.stages:
         side = f"{stage.image_size} x {stage.image_size}" if stage.image_size else "-"
