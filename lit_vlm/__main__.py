@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": "print what a config asks of a cluster: parameters, visual tokens, memory",
     "data": "find what is wrong with data, show what a model sees of it, prepare public data",
 }
+_DATA_TOOLS = ("check", "show")  # which have a --help of their own
 _USAGE = """usage: lit-vlm [--version] [--debug] COMMAND ...
 
 Train vision-language models from interchangeable parts.
@@ -93,7 +94,9 @@ def _run(command: str, words: list[str], debug: bool) -> None:
         if message is None:
             raise
         code = 2 if isinstance(error, ConfigError) else 1
-        help_hint = f"lit-vlm {command} --help lists the options, " if code == 2 else ""
+        tool = [word for word in words[:1] if command == "data" and word in _DATA_TOOLS]
+        asked = " ".join([command, *tool])
+        help_hint = f"lit-vlm {asked} --help lists the options, " if code == 2 else ""
         sys.exit(_failure(f"{message}\n  ({help_hint}--debug shows where this came from)", code))
 
 

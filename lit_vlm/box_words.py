@@ -17,7 +17,7 @@ from lit_vlm.views import View
 
 _SLACK = 1
 """Pixels that a box may reach out of its picture, as rounded numbers do; it is cut off."""
-_FAR = 1e9
+FAR = 1e9
 """No picture has as many pixels in a row."""
 
 
@@ -68,12 +68,29 @@ def check_box(box: Box, name: str) -> None:
         name: of the sample, for messages.
     """
     left, top, right, bottom = box
-    if not (all(abs(value) < _FAR for value in box) and left < right and top < bottom):
+    if not (all(abs(value) < FAR for value in box) and left < right and top < bottom):
         raise BadSampleError(
             f"{name}: a box must be left, top, right and bottom in pixels, left less than right "
             f"and top less than bottom, got {list(box)}. If it is left, top, width and height, add "
             f"the former to the latter."
         )
+
+
+def is_inside(box: Box, picture: tuple[int, int]) -> bool:
+    """Return whether a box is in a picture, but for what rounding moved over the edge.
+
+    Args:
+        box: left, top, right and bottom, in pixels.
+        picture: width and height.
+
+    Example:
+        >>> is_inside((0, 0, 30.9, 20), (30, 20)), is_inside((30, 0, 30.9, 20), (30, 20))
+        (True, False)
+    """
+    left, top, right, bottom = box
+    width, height = picture
+    near = min(left, top) >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK
+    return near and max(left, 0) < min(right, width) and max(top, 0) < min(bottom, height)
 
 
 def _size(image: ImageContent, name: str) -> tuple[int, int]:
@@ -90,8 +107,7 @@ def _written(
     check_box(box, name)
     view = view_of(content.image or 0)
     width, height = view.picture
-    left, top, right, bottom = box
-    if min(left, top) < -_SLACK or right > width + _SLACK or bottom > height + _SLACK:
+    if not is_inside(box, view.picture):
         raise BadSampleError(
             f"{name}: a box must be inside its picture, which has {width} x {height} pixels (width "
             f"x height), got {list(box)}. Boxes are in pixels of the stored picture."

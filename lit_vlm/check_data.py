@@ -28,8 +28,10 @@ unless --strict is given: then warnings are errors.
   --against TEST_FILE     files whose images the others must not show, told by their decoded pixels
   --config FILE           also count tokens, as the model of this config reads them; options of
                           lit-vlm fit may follow. Nothing is downloaded but a tokenizer
-  --ckpt_path CHECKPOINT  also count tokens, as this model reads them; a file, or a run folder
-  --stage NAME            as the training of this stage of the config reads them
+  --ckpt_path CHECKPOINT  also count tokens, as this model reads them, whatever --config says; a
+                          file, or a run folder
+  --stage NAME            as the training of this stage of the config reads them; of the run's own
+                          config.yaml, if --ckpt_path alone is given
   --max_answer_words N    warn of longer answers (default: 1000)
   --fix OUT.jsonl         write the good samples there, and those that can be mended without a guess
   --output REPORT.json    write everything that was found, every line and id
@@ -147,7 +149,17 @@ def _check_outputs(options: argparse.Namespace) -> None:
             )
     if options.fix is not None and options.fix == options.output:
         raise ConfigError("data check: --fix and --output must be two files, got one.")
-    if options.fix is not None and options.fix.suffix == ".json":
-        raise ConfigError(
-            f"data check: --fix writes JSON Lines, got {options.fix}. Name it .jsonl."
-        )
+    _check_output(options.fix, "--fix", "JSON Lines", ".jsonl")
+    _check_output(options.output, "--output", "JSON", ".json")
+
+
+def _check_output(out: Path | None, name: str, what: str, ending: str) -> None:
+    if out is None:
+        return
+    if out.is_dir():
+        raise ConfigError(f"data check: {name} must be a file, got the folder {out}.")
+    if out.suffix != ending:
+        raise ConfigError(f"data check: {name} writes {what}, got {out}. Name it {ending}.")
+    from lit_vlm.run_folder import check_writable
+
+    check_writable(out.parent, f"{name} FILE")

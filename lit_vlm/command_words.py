@@ -12,7 +12,9 @@ from lit_vlm.checkpoints import data_config, model_config, read_checkpoint
 from lit_vlm.config_files import find_config, read_config
 from lit_vlm.errors import ConfigError
 from lit_vlm.merged_plans import merged_plans
+from lit_vlm.replaced_source import drop_metrics_of_replaced
 from lit_vlm.run_folder import CHECKPOINTS
+from lit_vlm.stage_names import check_stage_names
 
 NO_MODEL = "{} must know a trained model, got none. Give --ckpt_path RUN/checkpoints/best.ckpt."
 _STAGES = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
@@ -48,8 +50,7 @@ def prepare_words(command: str, words: list[str]) -> list[str]:
     _resolve_run_folders(command, words)
     file = _take_path(command, words)
     if file is not None and not file.endswith(_CONVERSATIONS):
-        # Behind the configs, which it replaces, and before the options that change it.
-        place = max((i + 2 for i, word in enumerate(words) if word == "--config"), default=0)
+        place = _behind(words, ("--config", "-c"))
         words[place:place] = ["--data", json.dumps(_images(file))]
         file = None
     chosen = configured | {word[2:] for word in words if word in _CHOICES}
@@ -64,7 +65,10 @@ def prepare_words(command: str, words: list[str]) -> list[str]:
     if file is not None:
         if "data" not in chosen | known.keys():
             known["data"] = {"class_path": "lit_vlm.data.ConversationDataModule"}
-        words += [f"--data.{_STAGES[command]}", json.dumps(_source(file))]
+        stage = _STAGES[command]
+        drop_metrics_of_replaced(known.get("data", {}), stage)
+        place = _behind(words, ("--config", "-c", "--data"))
+        words[place:place] = [f"--data.{stage}", json.dumps(_source(file))]
     return [*(["--config", json.dumps(known)] if known else []), *words]
 
 
@@ -86,6 +90,7 @@ def _resolve_configs(words: list[str]) -> set[str]:
             words[place] = find_config(words[place])
             contents.append(read_config(words[place]))
             last = place
+    check_stage_names(contents, words)
     if plans := merged_plans(contents):
         words[last + 1 : last + 1] = ["--config", json.dumps(plans)]
     return {key for content in contents for key, value in content.items() if value is not None}
@@ -160,7 +165,14 @@ def _is_pictures(place: Path) -> bool:
 
 
 def _source(file: str) -> dict[str, Any]:
-    return {"class_path": "lit_vlm.data.JSONConversations", "init_args": {"path": file}}
+    # The folder of images is said to be the file's own, not that of the source it replaces.
+    init_args = {"path": file, "image_root": None}
+    return {"class_path": "lit_vlm.data.JSONConversations", "init_args": init_args}
+
+
+def _behind(words: list[str], options: tuple[str, ...]) -> int:
+    """Return the place behind what an addition replaces, and before options that change it."""
+    return max((i + 2 for i, word in enumerate(words) if word in options), default=0)
 
 
 def _last_after(option: str, words: list[str]) -> str | None:

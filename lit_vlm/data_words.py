@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from lit_vlm.config_files import find_config
@@ -37,7 +38,7 @@ def read_words(
 
     Raises:
         ConfigError: if an option is wrong, or unknown where no config is given that it could
-            change.
+            change; or there is no such folder of images, or no config that has a stage.
     """
     options, unknown = parser.parse_known_args(words)
     if unknown and not options.config:
@@ -45,9 +46,27 @@ def read_words(
         if not unknown[0].startswith("-"):
             raise ConfigError(f"data {parser.command}: unknown word {unknown[0]!r}.")
         raise ConfigError(f"unknown option {unknown[0]}.{nearest(unknown[0], known)}")
+    root = options.image_root
+    if root is not None and not root.is_dir():
+        raise ConfigError(f"data {parser.command}: --image_root must be a folder, got {root}.")
     if options.stage is not None and not options.config:
-        raise ConfigError(f"data {parser.command}: --stage must come with --config, got none.")
+        options.config = [_run_config(options.ckpt_path, parser.command)]
     return options, unknown
+
+
+def _run_config(ckpt_path: str | None, command: str) -> str:
+    if ckpt_path is None:
+        raise ConfigError(f"data {command}: --stage must come with --config, got none.")
+    from lit_vlm.run_folder import CHECKPOINTS
+
+    path = Path(ckpt_path)
+    folder = path if (path / CHECKPOINTS).is_dir() else path.absolute().parent.parent
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(
+            f"data {command}: --stage must come with the config whose stage it is, got "
+            f"--ckpt_path {ckpt_path} and no {folder / 'config.yaml'}. Give --config, too."
+        )
+    return str(folder / "config.yaml")
 
 
 def model_words(options: argparse.Namespace, unknown: Sequence[str]) -> list[str]:

@@ -126,7 +126,8 @@ class AnsweringModule(TokenWeightedModule, ABC):
         for name, sums in self._losses.items():
             # Lightning's own mean weighs ranks by whole numbers of samples, cut off.
             total, tokens = self._mean_over_ranks(sums.float().to(self.device)).tolist()
-            self.log(name, total / max(tokens, 1e-9), prog_bar=True, **how)
+            if tokens:  # samples that list answers and end with a question have none
+                self.log(name, total / tokens, prog_bar=True, **how)
         self._losses = {}
         for name, value, samples in self._scores.figures() if self._scores else ():
             self.log(name, value, prog_bar="/accuracy" in name, **how)

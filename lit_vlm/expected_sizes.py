@@ -1,6 +1,6 @@
 """Sizes that pretrained weights must have, where a config says so beside them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,28 @@ NO_SIZES = {
 """Fields of a configuration of transformers that say nothing of the network."""
 
 _UNSAID = ("model_type", "tie_word_embeddings")  # they change the network where nothing is said
+
+
+def check_given(who: str, given: Mapping[str, Any], found: Any, source: str) -> None:
+    """Refuse fields that the configuration of weights has otherwise.
+
+    This comes before a configuration is made of them, which transformers may refuse: with what is
+    not given at its defaults, sizes may not fit each other.
+
+    Args:
+        who: class that the messages name.
+        given: fields, in transformers' words.
+        found: transformers' configuration of the weights.
+        source: name of the weights, for messages.
+
+    Raises:
+        ValueError: if a field differs.
+    """
+    for name, value in given.items():
+        held = getattr(found, name, None)
+        # What a configuration makes something else of is compared by check_expected.
+        if isinstance(held, int | float | str) and name not in NO_SIZES:
+            _check_field(who, name, value, held, source)
 
 
 def check_expected(
@@ -51,12 +73,16 @@ def check_expected(
         fields.append("rope_parameters")  # what transformers makes of rope_theta and rope_scaling
     for name in dict.fromkeys(fields):
         wanted, held = _plain(getattr(expected, name, None)), _plain(getattr(found, name, None))
-        if wanted != held:
-            raise ValueError(
-                f"{who}: config must say what the weights {source!r} are, got {name}={wanted!r}, "
-                f"and they have {held!r}. Give theirs, or leave config out."
-            )
+        _check_field(who, name, wanted, held, source)
     _check_shapes(who, _shapes(make, expected), _shapes(make, found), source)
+
+
+def _check_field(who: str, name: str, wanted: Any, held: Any, source: str) -> None:
+    if wanted != held:
+        raise ValueError(
+            f"{who}: config must say what the weights {source!r} are, got {name}={wanted!r}, and "
+            f"they have {held!r}. Give theirs, or leave config out."
+        )
 
 
 def _check_shapes(

@@ -8,6 +8,8 @@ from jsonargparse import Namespace, _typehints
 from lit_vlm.class_names import import_class
 
 _discard: Any = _typehints.discard_init_args_on_class_path_change
+_hint_action: Any = _typehints.ActionTypeHint
+_discard_within: Any = _hint_action.discard_init_args_on_class_path_change
 
 
 def forget_defaults_of_other_class() -> None:
@@ -17,6 +19,22 @@ def forget_defaults_of_other_class() -> None:
     class's default: a resampler in the place of an MLP of two layers would have two layers.
     """
     _typehints.discard_init_args_on_class_path_change = _without_defaults
+
+
+def replace_names_by_class() -> None:
+    """Let one class take the place of a dictionary of classes by names.
+
+    The parser would put the class's keys into the dictionary: a source would be one more name.
+    """
+    _hint_action.discard_init_args_on_class_path_change = staticmethod(_without_names)
+
+
+def _without_names(parser_or_action: Any, before: Any, now: Any) -> None:
+    if isinstance(before, Namespace) and isinstance(now, Namespace):
+        for key in list(before.keys(branches=True)):
+            if isinstance(before.get(key), dict) and isinstance(now.get(key), Namespace):
+                before[key] = Namespace()  # type: ignore[no-untyped-call]
+    _discard_within(parser_or_action, before, now)
 
 
 def _without_defaults(parser_or_action: Any, before: Any, now: Any) -> Any:

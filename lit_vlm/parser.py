@@ -19,7 +19,7 @@ from lit_vlm.class_names import (
 from lit_vlm.config_files import read_config
 from lit_vlm.errors import ConfigError, nearest, root_cause
 from lit_vlm.metrics import AnswerMetric
-from lit_vlm.other_class import forget_defaults_of_other_class
+from lit_vlm.other_class import forget_defaults_of_other_class, replace_names_by_class
 
 _TYPES = {
     "int": "a whole number",
@@ -31,6 +31,7 @@ _TYPES = {
     "dict": "a dictionary",
 }
 _NONE = re.compile(r"=None$")
+_OPTIONS = re.compile(r"Namespace\(((?:'[^']*'|[^'()])*)\)")
 _TOP: dict[str, type] = {
     "model": LightningModule,
     "data": LightningDataModule,
@@ -38,6 +39,7 @@ _TOP: dict[str, type] = {
     "metric": AnswerMetric,
 }
 forget_defaults_of_other_class()
+replace_names_by_class()
 
 
 class FriendlyParser(LightningArgumentParser):
@@ -61,7 +63,7 @@ class FriendlyParser(LightningArgumentParser):
             super().error(message, ex)
         place = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', message))
         where = f"config error at {place}: " if place else "config error: "
-        raise ConfigError(where + self._explain(message, place, ex)) from ex
+        raise ConfigError(where + _as_written(self._explain(message, place, ex))) from ex
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Parse a file; an unknown key without content, which would be ignored, is an error too."""
@@ -105,6 +107,14 @@ class FriendlyParser(LightningArgumentParser):
         return keys | {key.partition(".")[2] for key in keys if "." in key}
 
 
+def _as_written(message: str) -> str:
+    """Write options that belong to no class as the dictionary that they are."""
+    while found := _OPTIONS.search(message):
+        options = re.sub(r"\b(\w+)=", r"\1: ", found[1])
+        message = f"{message[: found.start()]}{{{options}}}{message[found.end() :]}"
+    return message
+
+
 def _wrong_class(message: str, place: str) -> str | None:
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         return f"there is no {found[2]!r} in {found[1]}.{nearest(found[2], names_in(found[1]))}"
@@ -120,6 +130,9 @@ def _wrong_class(message: str, place: str) -> str | None:
         name = (refused or unknown)[1]  # type: ignore[index]
         kind = " or ".join(base.__name__ for base in bases) or "class of the right kind"
         return f"must be a {kind}, got {name}.{nearest(name, names_of_kind(bases))}"
+    if found := re.search(r"Expected an instantiatable class, but (\w+) is abstract", message):
+        hint = nearest(found[1], names_of_kind(bases))
+        return f"must be a class that can be made, got {found[1]}, which is abstract.{hint}"
     if unknown:
         hint = nearest(unknown[1], names_of_kind(bases) or known_classes(), list_all=bool(bases))
         return (
@@ -174,6 +187,12 @@ def _wrong_type(message: str) -> str | None:
     if given is None or not wanted:
         return None
     hint = nearest(given[1], choices, list_all=False)
+    if given[1].startswith("Namespace(") and "a dictionary" in wanted:
+        # Where a list is accepted too, it takes no key by itself (--data.KEY).
+        key = re.findall(r'[Pp]arser key "([^"]+)"', message)[-1]
+        pairs = re.findall(r"([\w-]+)='?([^',)]*)'?", given[1])
+        whole = ", ".join(f"{name}: {value}" for name, value in pairs)
+        hint = f" Give the dictionary as a whole: .{key} '{{{whole}, ...}}'."
     return f"must be {' or '.join(wanted)}, got {given[1]!r}.{hint}"
 
 

@@ -1,12 +1,14 @@
 """What of a parsed config makes a recipe."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
 
 from lit_vlm.class_names import classes_within, import_class
+from lit_vlm.data.mixture import check_names
+from lit_vlm.data.stage_batches import places_of
 from lit_vlm.part_rates import PartLR
 from lit_vlm.recipe import Curve, RecipeSource
 from lit_vlm.stages import Stage
@@ -21,7 +23,7 @@ def recipe_source(config: dict[str, Any]) -> RecipeSource:
     """Read what trains when from a config, as plain dictionaries, of ``lit-vlm fit``.
 
     Raises:
-        ValueError: if a stage says something that no stage can.
+        ValueError: if a stage says something that no stage can, or names data that there is not.
     """
     stages = _group(config, "staged_freezing", "StagedFreezing", "stages")
     rates = _group(config, "pretrained_lr", "PretrainedLR", "parts")
@@ -32,10 +34,11 @@ def recipe_source(config: dict[str, Any]) -> RecipeSource:
     if ours and hasattr(kind, "plan_of"):
         implied_stages, implied_rates = kind.plan_of(options)
         stages, rates = {**implied_stages, **stages}, {**implied_rates, **rates}
+    made = {name: _made(Stage, stage) for name, stage in stages.items()}
+    _check_data(config.get("data") or {}, made.values())
     return RecipeSource(
         parts=_parts(kind, options),
-        stages={name: _made(Stage, stage) for name, stage in stages.items()}
-        or {WHOLE_RUN: Stage(trains=["*"], keeps_frozen=_frozen(config))},
+        stages=made or {WHOLE_RUN: Stage(trains=["*"], keeps_frozen=_frozen(config))},
         adapted=_adapted(options),
         rates={name: _made(PartLR, part) for name, part in rates.items()},
         learning_rate=options.get("learning_rate") if ours else None,
@@ -45,6 +48,17 @@ def recipe_source(config: dict[str, Any]) -> RecipeSource:
         max_steps=_limit(trainer["max_steps"]),
         max_epochs=_limit(trainer["max_epochs"]),
     )
+
+
+def _check_data(data: dict[str, Any], stages: Iterable[Stage]) -> None:
+    """Refuse names that the training sources do not have, if they have names."""
+    train = data.get("init_args", {}).get("train")
+    if not isinstance(train, dict) or "class_path" in train:
+        return
+    for stage in stages:
+        places_of(list(stage.data), list(train))
+    who = data.get("class_path", "data").rpartition(".")[2]
+    check_names(who, list(train), data["init_args"].get("weights"))
 
 
 def _group(config: dict[str, Any], key: str, callback: str, argument: str) -> dict[str, Any]:

@@ -40,9 +40,17 @@ def rescore(rows: Sequence[AnswerRow], metric: AnswerMetric, path: Path) -> list
         ValueError: if the metric cannot judge an answer; the message has its line.
     """
     found = []
-    for source in dict.fromkeys(row.source for row in rows):
+    sources = list(dict.fromkeys(row.source for row in rows))
+    for source in sources:
         own = [row for row in rows if row.source == source]
-        figures = _judged(own, metric, path)
+        try:
+            figures = _judged(own, metric, path)
+        except ValueError as error:
+            if len(sources) == 1:
+                raise
+            raise ValueError(
+                f"{error} To score one of {', '.join(filter(None, sources))} alone: --source NAME."
+            ) from error
         for name, value in figures.items():
             scores = metric.item_scores.get(name)
             labels = [own[place].images for place in metric.items]

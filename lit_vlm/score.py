@@ -133,8 +133,12 @@ def _of_sources(rows: "list[AnswerRow]", asked: _Asked) -> "list[AnswerRow]":
     known = {row.source for row in rows}
     for source in asked.sources:
         if source not in known:
-            hint = nearest(source, known - {""}) or " Its answers name no source."
-            raise ConfigError(f"--source must be one of {asked.file}, got {source!r}.{hint}")
+            names = sorted(known - {""})
+            hint = nearest(source, names, list_all=False)
+            raise ConfigError(
+                f"--source must be a source that {asked.file} names "
+                f"({', '.join(names) or 'none'}), got {source!r}.{hint}"
+            )
     return [row for row in rows if not asked.sources or row.source in asked.sources]
 
 

@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from lit_vlm.data_words import DataParser, model_words, read_words
 from lit_vlm.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from lit_vlm.conversation import Conversation
+    from lit_vlm.linting.reading import Read
     from lit_vlm.processing import Processor
     from lit_vlm.viewing import ReadDialogue, SeenImage
 
@@ -26,8 +27,10 @@ dialogue and the pictures as they are stored.
   --image_root DIR        where relative image paths start from (default: the file's folder)
   --config FILE           the model of this config reads; options of lit-vlm fit may follow. No
                           weights are loaded; a tokenizer may be downloaded
-  --ckpt_path CHECKPOINT  this model reads; a file, or a run folder. Its weights stay on disk
-  --stage NAME            as the training of this stage of the config reads
+  --ckpt_path CHECKPOINT  this model reads, whatever --config says; a file, or a run folder. Its
+                          weights stay on disk
+  --stage NAME            as the training of this stage of the config reads; of the run's own
+                          config.yaml, if --ckpt_path alone is given
   --output FILE.html      also write a page that needs no other file
 """
 
@@ -41,24 +44,52 @@ def show_data(words: Sequence[str]) -> None:
     Raises:
         ConfigError: if the command line is wrong.
         OSError: if a file is missing, or one may not be written.
-        BadSampleError: if the sample is no dialogue.
-        ValueError: if one of its pictures cannot be read.
+        SystemExit: with 1 if the sample is no dialogue, or one of its pictures cannot be read; what
+            stands in the file is shown, and the reason.
     """
     options, others = _read_options(words)
+    from lit_vlm.conversation import BadSampleError
     from lit_vlm.viewing import read_dialogue, sample_page, see_images
-    from lit_vlm.whole_file import whole_file
 
-    dialogue = _find(options)
+    found = _find(options)
+    try:
+        dialogue = _dialogue(found, options)
+    except BadSampleError as error:
+        _show_record(found, options, error)
     processor, note = _reading(options, others)
+    try:
+        images = see_images(dialogue, processor)
+    except ValueError as error:
+        _show_record(found, options, error)
     read = read_dialogue(dialogue, processor) if processor is not None else None
-    images = see_images(dialogue, processor)
     if note:
         print(note, file=sys.stderr)
     _print(dialogue, images, read)
-    if options.output is not None:
-        with whole_file(options.output) as file:
-            file.write(sample_page(dialogue, images, read, note))
-        print(f"The page is in {options.output}")
+    _write(options, sample_page(dialogue, images, read, note))
+
+
+def _show_record(found: "Read", options: argparse.Namespace, error: ValueError) -> NoReturn:
+    from lit_vlm.linting.survey import sample_id
+    from lit_vlm.viewing import record_lines, record_page
+    from lit_vlm.viewing.terminal import REFUSED
+
+    where = f"{options.file}:{found.line}"
+    name = f"{where} (sample {sample_id(found, options.file)!r})"
+    refusal = str(error).removeprefix(f"{name}: ").removeprefix(f"{where}: ")
+    refusal = refusal.encode(errors="backslashreplace").decode()
+    print(name, *record_lines(found.record), REFUSED.format(why=refusal), sep="\n")
+    _write(options, record_page(name, record_lines(found.record), refusal))
+    sys.exit(1)
+
+
+def _write(options: argparse.Namespace, page: str) -> None:
+    if options.output is None:
+        return
+    from lit_vlm.whole_file import whole_file
+
+    with whole_file(options.output) as file:
+        file.write(page)
+    print(f"The page is in {options.output}")
 
 
 def _reading(options: argparse.Namespace, others: list[str]) -> "tuple[Processor | None, str]":
@@ -78,7 +109,7 @@ def _print(
     from rich.console import Console
 
     from lit_vlm.viewing import counts_line, dialogue_lines, tokens_line
-    from lit_vlm.viewing.terminal import LEGEND
+    from lit_vlm.viewing.terminal import LEGEND, REFUSED
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(dialogue.name)
@@ -96,11 +127,22 @@ def _print(
     for place, text in enumerate(read.learnt, start=1):
         console.print(f"learnt {place}: {text!r}")
     if read.refusal:
-        console.print(f"Training refuses this sample: {read.refusal}")
+        console.print(REFUSED.format(why=read.refusal))
 
 
-def _find(options: argparse.Namespace) -> "Conversation":
+def _dialogue(found: "Read", options: argparse.Namespace) -> "Conversation":
     from lit_vlm.data.parsing import parse_conversation
+    from lit_vlm.linting.survey import sample_id
+
+    return parse_conversation(
+        found.record,
+        where=f"{options.file}:{found.line}",
+        image_root=options.file.parent if options.image_root is None else options.image_root,
+        default_id=sample_id(found, options.file),
+    )
+
+
+def _find(options: argparse.Namespace) -> "Read":
     from lit_vlm.linting.reading import read_records
     from lit_vlm.linting.survey import sample_id
 
@@ -110,9 +152,7 @@ def _find(options: argparse.Namespace) -> "Conversation":
             continue
         name = sample_id(read, options.file)
         if name == options.id if options.id is not None else read.place == options.index:
-            root = options.file.parent if options.image_root is None else options.image_root
-            where = f"{options.file}:{read.line}"
-            return parse_conversation(read.record, where=where, image_root=root, default_id=name)
+            return read
         known.append(name)
     if options.id is None:
         raise ConfigError(

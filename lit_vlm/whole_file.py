@@ -11,7 +11,8 @@ from typing import TextIO
 def whole_file(path: Path) -> Iterator[TextIO]:
     """Open a file for writing, in UTF-8, that takes its name once all is written.
 
-    Lines end as they are written. Folders on the way to it are made.
+    Lines end as they are written. Folders on the way to it are made. If something is raised,
+    nothing is left behind.
 
     Example:
         >>> import tempfile
@@ -26,6 +27,10 @@ def whole_file(path: Path) -> Iterator[TextIO]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        yield file
-    os.replace(part, path)
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

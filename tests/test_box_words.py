@@ -117,6 +117,8 @@ def test_a_dialogue_without_boxes_is_left_alone() -> None:
         ),
         ((0, 0, 40, 42), "a box must be inside its picture"),
         ((-2, 0, 40, 40), "a box must be inside its picture"),
+        ((80.2, 0, 80.9, 40), "a box must be inside its picture"),
+        ((0, -0.9, 40, 0), "a box must be inside its picture"),
         ((40, 0, 20, 40), "left less than right and top less than bottom, got [40, 0, 20, 40]."),
         ((0, 20, 20, 20), "left less than right and top less than bottom, got [0, 20, 20, 20]."),
         ((0, 0, float("inf"), 20), "got [0, 0, inf, 20]."),

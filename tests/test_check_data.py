@@ -75,7 +75,9 @@ def test_checks_several_files_against_several_test_files(cli: CLI, folder: Path)
     assert (code, out.count("image_in_test")) == (1, 2)
     assert cli("data", "check", "a.jsonl", "b.jsonl", "--against", "t.jsonl")[0] == 0
     root = ("--image_root", folder / "elsewhere")
-    assert "missing_image" in cli("data", "check", "a.jsonl", *root)[1]
+    out = cli("data", "check", "a.jsonl", *root)[1]
+    assert "missing_image" in out
+    assert "No image of a.jsonl was found: give --image_root" in out
 
 
 def test_counts_tokens_as_the_model_of_a_config_reads_them(cli: CLI, cli_folder: Path) -> None:
@@ -105,8 +107,16 @@ def test_help_says_what_is_looked_for(cli: CLI) -> None:
         (["a.jsonl", "--output", "./a.jsonl"], 2, "--output must be another file than those"),
         (["a.jsonl", "--fix", "b", "--output", "b"], 2, "--fix and --output must be two files"),
         (["a.jsonl", "--fix", "b.json"], 2, "--fix writes JSON Lines, got b.json. Name it .jsonl."),
+        (["a.jsonl", "--fix", "b.jsonl.gz"], 2, "got b.jsonl.gz. Name it .jsonl."),
+        (["a.jsonl", "--output", "b.jsonl"], 2, "--output writes JSON, got b.jsonl. Name it .json"),
+        (["a.jsonl", "--fix", "."], 2, "--fix must be a file, got the folder ."),
+        (["a.jsonl", "--output", ".."], 2, "--output must be a file, got the folder .."),
+        (["a.jsonl", "--fix", "red.png/b.jsonl"], 1, "must be writable, got red.png"),
         (["a.jsonl", "--stage", "align"], 2, "--stage must come with --config, got none."),
+        (["a.jsonl", "--stage", "s", "--ckpt_path", "a/b"], 2, "Give --config, too."),
+        (["a.jsonl", "--image_root", "no"], 2, "--image_root must be a folder, got no."),
         (["a.jsonl", "--config", "quikstart"], 2, "Did you mean: quickstart"),
+        (["../"], 1, "..: must be a JSON or JSON Lines file, got a folder."),
         (["none.jsonl"], 1, "none.jsonl: must be a JSON or JSON Lines file, got one that does not"),
         (["a.jsonl", "--ckpt_path", "no.ckpt"], 1, "--ckpt_path must be a checkpoint file, got no"),
     ],
@@ -117,4 +127,5 @@ def test_explains_a_wrong_command_line(cli: CLI, words: list[str], code: int, me
     got, out, err = cli("data", "check", *words)
     assert (got, out) == (code, "")
     assert message in err
+    assert ("lit-vlm data check --help lists" in err) == (code == 2)
     assert path.read_bytes() == before

@@ -152,12 +152,18 @@ def test_a_file_of_dialogues_becomes_the_source_of_the_command(
     if command in ("validate", "test"):
         assert known(words).keys() == {"feature_evaluation"}
         del words[:2]
-    assert words[:4] == [*config, "--ckpt_path", checkpoint]
-    assert words[4] == f"--data.{stage}"
-    assert json.loads(words[5]) == {
+    assert words[:3] == [*config, f"--data.{stage}"]
+    assert json.loads(words[3]) == {
         "class_path": "lit_vlm.data.JSONConversations",
-        "init_args": {"path": file},
+        "init_args": {"path": file, "image_root": None},  # not that of the replaced source
     }
+    assert words[4:] == ["--ckpt_path", checkpoint]
+
+
+def test_options_of_a_source_apply_to_the_file_wherever_they_stand(cli_folder: Path) -> None:
+    config, file = ["-c", str(cli_folder / "tiny.yaml")], str(cli_folder / "val.jsonl")
+    words = prepare_words("fit", [*config, "--data.train.image_root", "x", "--data", file])
+    assert (words[2], words[4:]) == ("--data.train", ["--data.train.image_root", "x"])
 
 
 def test_a_file_of_dialogues_needs_no_other_data(cli_folder: Path) -> None:

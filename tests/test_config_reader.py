@@ -23,3 +23,13 @@ def test_reads_what_fit_would_and_builds_nothing(
 def test_refuses_what_fit_would() -> None:
     with pytest.raises(ConfigError, match="unknown option --modle"):
         read_fit_config(["--config", "quickstart", "--modle.learning_rate", "0.5"])
+
+
+def test_a_key_where_a_list_is_accepted_too_must_come_in_a_whole_dictionary() -> None:
+    stages = "--staged_freezing.stages"
+    words = ["--config", "llava", stages, "{one: {trains: [connector], steps: 1}}"]
+    message = r"must be a list or a dictionary, .* as a whole: \.data '\{a: 1\.5, \.\.\.\}'\.$"
+    with pytest.raises(ConfigError, match=message):
+        read_fit_config([*words, f"{stages}.one.data.a", "1.5"])
+    fit = read_fit_config([*words, f"{stages}.one.data", "{a: 1.5}"])
+    assert fit["staged_freezing"]["stages"]["one"]["data"] == {"a": 1.5}

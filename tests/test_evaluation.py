@@ -122,6 +122,27 @@ def test_a_test_scores_each_source_with_its_probes_and_writes_all_answers_down(
     assert "blank" in printed
 
 
+def test_answers_of_people_are_scored_without_a_loss(
+    tiny_model: Callable[..., VisionLanguageModel],
+    pictures: dict[str, Path],
+    write_jsonl: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    turns = [{"from": "human", "value": "<image>color number?"}]
+    asked = {"image": str(pictures["red"]), "conversations": turns, "answers": ["it", "is"]}
+    told = {**asked, "conversations": [*turns, {"from": "gpt", "value": "it is red"}]}
+    losses = []
+    for name, records in (("asked", [asked] * 2), ("told", [told]), ("both", [told, asked])):
+        path = write_jsonl(records, f"{name}.jsonl")
+        data = ConversationDataModule(test=JSONConversations(path), batch_size=2, probes=[])
+        trainer = quiet_trainer(tmp_path, devices=1)
+        [figures] = trainer.test(tiny_model(), data, verbose=False)
+        assert figures["test/accuracy_samples"] == len(records)
+        losses.append(figures.get("test/loss"))
+    assert losses[0] is None
+    assert losses[1] == pytest.approx(losses[2], rel=1e-4)
+
+
 def test_chosen_metrics_come_back_from_a_record_and_without_names_are_for_all(
     tiny_model: Callable[..., VisionLanguageModel],
     color_questions: Callable[[list[bool]], Path],

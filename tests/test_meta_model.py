@@ -6,11 +6,18 @@ from typing import Any
 import pytest
 import torch
 from lightning import LightningModule
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from lit_vlm.checkpoints import load_model
 from lit_vlm.config_reader import read_fit_config
 from lit_vlm.errors import ConfigError
+from lit_vlm.language_models import TextEncoder
 from lit_vlm.meta_model import meta_model
 from lit_vlm.model import VisionLanguageModel
 
@@ -92,6 +99,26 @@ def test_sizes_of_a_local_folder_are_read_without_its_weights(tmp_path: Path) ->
     vision = CLIPVisionModel(eye).embeddings.position_embedding.weight.shape
     assert model.encoder.network.embeddings.position_embedding.weight.shape == vision
     assert model.encoder.grid == (8, 8)
+
+
+def test_a_config_that_contradicts_a_local_folder_is_refused(tmp_path: Path) -> None:
+    CLIPVisionConfig(num_hidden_layers=3).save_pretrained(tmp_path / "eye")
+    LlamaConfig(vocab_size=50).save_pretrained(tmp_path / "tongue")
+    CLIPTextConfig(num_hidden_layers=3).save_pretrained(tmp_path / "text")
+    eye = {"config": {"num_hidden_layers": 4}, "pretrained": str(tmp_path / "eye")}
+    with pytest.raises(ValueError, match=r"CLIPEncoder: .* got num_hidden_layers=4, and they have"):
+        meta_model(config(eye, {"config": LLAMA}))
+    tongue = {"config": LLAMA, "pretrained": str(tmp_path / "tongue")}
+    with pytest.raises(ValueError, match=r"CausalLanguageModel: .* got vocab_size=32000, and they"):
+        meta_model(config({"config": EYE}, tongue))
+    tongue["config"] = {"model_type": "gpt2", "vocab_size": 50}
+    with pytest.raises(
+        ValueError, match=r"model_type of the weights .*tongue' \(llama, ...\), got"
+    ):
+        meta_model(config({"config": EYE}, tongue))
+    text = {"model_type": "clip_text_model", "vocab_size": 50, "num_hidden_layers": 4}
+    with pytest.raises(ValueError, match=r"TextEncoder: .* got vocab_size=50, and they have 49408"):
+        TextEncoder.sizes_alone({"config": text, "pretrained": str(tmp_path / "text")})
 
 
 def test_sizes_of_an_encoder_in_a_checkpoint_are_read(finished_run: Path) -> None:

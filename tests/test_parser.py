@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lit_vlm.parser import _as_written
+
 CLI = Callable[..., tuple[int, str, str]]
 CLASS = "must be a class of lit-vlm or a dotted path such as my_project.MyClass, got"
 
@@ -247,3 +249,9 @@ def test_null_is_no_text_for_an_argument_of_a_part(cli: CLI, cli_folder: Path, o
     code, out, err = cli("fit", *words, "--print_config")
     assert code == 0, err
     assert yaml.safe_load(out)["model"]["init_args"]["encoder"]["init_args"][option] is None
+
+
+def test_options_without_a_class_are_told_as_a_dictionary() -> None:
+    text = "must be a list, got \"Namespace(args=Namespace(path='a(b).jsonl'), steps=3)\"."
+    assert _as_written(text) == "must be a list, got \"{args: {path: 'a(b).jsonl'}, steps: 3}\"."
+    assert _as_written("must be a list, got 'x=(1)'.") == "must be a list, got 'x=(1)'."

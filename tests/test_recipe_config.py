@@ -102,3 +102,24 @@ def test_names_the_student_of_a_self_distillation(config: dict[str, Any]) -> Non
     source = recipe_source(config)
     assert source.parts == ["student", "student_head"]
     assert list(source.stages) == [WHOLE_RUN]
+
+
+@pytest.mark.parametrize(
+    ("stage_data", "weights", "message"),
+    [
+        (["vq"], None, r"names of the data module's train \(vqa, texts\), got 'vq'\. Did you"),
+        ({"vqa": 1, "txts": 2}, None, "got 'txts'. Did you mean: texts"),
+        ([], {"vqa": 1}, "Module: weights must name each training source"),
+    ],
+)
+def test_refuses_data_that_there_is_not(
+    config: dict[str, Any], stage_data: Any, weights: Any, message: str
+) -> None:
+    config["staged_freezing"]["stages"]["a"] = {"trains": ["encoder"], "data": stage_data}
+    train = {name: {"class_path": "JSONConversations"} for name in ("vqa", "texts")}
+    init_args = {"train": train, "weights": weights}
+    config["data"] = {"class_path": "lit_vlm.data.Module", "init_args": init_args}
+    with pytest.raises(ValueError, match=message):
+        recipe_source(config)
+    init_args["train"] = {"class_path": "JSONConversations"}  # whose names are not known
+    assert list(recipe_source(config).stages) == ["a"]

@@ -40,3 +40,12 @@ def test_a_metric_sees_the_question() -> None:
 def test_names_the_line_that_a_metric_cannot_judge() -> None:
     with pytest.raises(ValueError, match=r"^predictions\.jsonl:7: POPE: .* got 'red'"):
         rescore([row(3, "yes", "yes"), row(7, "yes", "red")], POPE(), FILE)
+
+
+def test_a_metric_for_another_source_says_how_to_score_one_alone() -> None:
+    rows = [row(1, "yes", "yes", "pope"), row(2, "dog", "dog", "vqa")]
+    with pytest.raises(ValueError, match="To score one of pope, vqa alone: --source NAME"):
+        rescore(rows, POPE(), FILE)
+    with pytest.raises(ValueError, match="yes or no") as alone:
+        rescore(rows[1:], POPE(), FILE)
+    assert "--source" not in str(alone.value)

@@ -74,6 +74,7 @@ def test_a_metric_may_be_given_as_json_with_parts_of_its_own(
     [
         (["--metric", "VQAcuracy"], 2, "got 'VQAcuracy'. Did you mean: VQAAccuracy"),
         (["--metric", "RetrievalRecall"], 2, "got RetrievalRecall"),
+        (["--metric", "ScoredAnswers"], 2, "got ScoredAnswers, which is abstract. .*ed: ANLS, Ans"),
         (["--metric", "my_missing.Metric"], 2, "module 'my_missing' must be importable"),
         (
             ["--metric", "POPE", "--metric.parsr", "x"],
@@ -81,7 +82,11 @@ def test_a_metric_may_be_given_as_json_with_parts_of_its_own(
             "'parsr' for .*POPE. Did you mean: parser",
         ),
         (["--metric", "POPE", "--metric.parser", "x"], 2, "one of first_sentence, exact, got 'x'"),
-        (["--metric", "POPE", "--source", "pop"], 2, "got 'pop'. Did you mean: pope"),
+        (
+            ["--metric", "POPE", "--source", "pop"],
+            2,
+            r"names \(pope, vqa\), got 'pop'. Did you mean: pope",
+        ),
         (["--metric", "POPE", "--sorce", "x"], 2, "unknown option --sorce. Did you mean: --source"),
         (["--metric", "POPE"], 1, r"predictions.jsonl:1: POPE: .* must be yes or no, got 'dog'"),
         (["--metric", "POPE", "--output", "x.csv"], 2, "--output must end in .json, got x.csv"),

@@ -20,7 +20,7 @@ from lit_vlm.data.collation import Example, Reference, Skipped
 from lit_vlm.data.sampling import Slot
 from lit_vlm.data.sources import ConversationSource
 from lit_vlm.language_models.base import IGNORED
-from lit_vlm.processing import Processor
+from lit_vlm.processing import Encoded, Processor
 
 Purpose = Literal["train", "evaluate", "predict"]
 Sight = Literal["real", "shuffled", "blank"]
@@ -128,18 +128,27 @@ class ConversationDataset(Dataset[list[Example]]):
         joined = join([self._read(index) for index in samples])
         conversation = self.processor.written(joined)
         dialogue, answer = conversation.until_answer()
-        if self.purpose == "evaluate" and not answer:
+        if self.purpose == "evaluate" and not (answer or dialogue.answers):
             raise BadSampleError(
                 f"{conversation.name}: must end with an answer to compare with, got a user turn "
-                f"at the end."
+                f"at the end. Add it, or list what people answered under 'answers'."
             )
         name = self.names[self._which(samples[0])] if self.names else ""
         reference = Reference(samples[0], dialogue, answer, repeated, name)
-        encoded = None if self.purpose == "predict" else self.processor.encode(conversation)
-        if encoded and repeated:
-            encoded = replace(encoded, labels=[IGNORED] * len(encoded.labels))
+        encoded = self._encoded(conversation, bool(answer), repeated)
         prompt = None if self.purpose == "train" else self.processor.encode_prompt(dialogue)
         return Example(encoded, prompt, self._pixels(samples[0], conversation), reference)
+
+    def _encoded(
+        self, conversation: Conversation, answered: bool, repeated: bool
+    ) -> Encoded | None:
+        if self.purpose == "predict":
+            return None
+        if self.purpose == "train" or answered:
+            encoded = self.processor.encode(conversation)
+        else:  # answers to compare with, and none that a loss could be taken of
+            encoded, repeated = self.processor.encode_prompt(conversation), True
+        return replace(encoded, labels=[IGNORED] * len(encoded.labels)) if repeated else encoded
 
     def _read(self, index: int) -> Conversation:
         source, place = self.locate(index)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_vlm.conversation import BadSampleError, Conversation
-from lit_vlm.data.parsing import image_names, parse_conversation
+from lit_vlm.data.listed_images import image_names
+from lit_vlm.data.parsing import parse_conversation
 from lit_vlm.data.sources import ConversationSource, image_key
 
 

@@ -1,6 +1,7 @@
 """The images that a stored sample lists, handed out to the places that show them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,44 @@ class ListedImages:
                 f"{self.name}: must have one {IMAGE_MARKER} in its texts for each image, got "
                 f"{self.shown} markers and {len(self.paths)} images."
             )
+
+
+def image_names(record: Any) -> list[str]:
+    """Return the image paths that a sample names, in reading order; nothing is checked.
+
+    What no place shows comes last.
+
+    Args:
+        record: the decoded JSON value, in either form.
+
+    Example:
+        >>> content = [{"type": "image", "path": "a.png"}, {"type": "image"}]
+        >>> image_names({"messages": [{"content": content}], "images": ["b.png"]})
+        ['a.png', 'b.png']
+    """
+    if not isinstance(record, Mapping):
+        return []
+    named = images_named(record)
+    listed = [named] if isinstance(named, str) else named if isinstance(named, list) else []
+    waiting = iter(listed)
+    parts = _parts(record.get("messages")) if "conversations" not in record else ()
+    shown = [name for part in parts for name in _names_of(part, waiting, bool(listed))]
+    return [name for name in chain(shown, waiting) if isinstance(name, str) and name]
+
+
+def _parts(messages: Any) -> Iterator[Any]:
+    for message in messages if isinstance(messages, list) else []:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        yield from content if isinstance(content, list) else [{"type": "text", "text": content}]
+
+
+def _names_of(part: Any, waiting: Iterator[Any], marked: bool) -> list[Any]:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "image" and (path := image_path(part)) is not None:
+        return [path]
+    text = IMAGE_MARKER if kind == "image" else part.get("text") if kind == "text" else None
+    count = text.count(IMAGE_MARKER) if marked and isinstance(text, str) else 0
+    return list(islice(waiting, count))
 
 
 def images_named(record: Mapping[str, Any]) -> Any:

@@ -146,8 +146,9 @@ def check_weights(
         )
     for name, weight in (weights or {}).items():
         if not (weight > 0 and math.isfinite(weight)):
+            weights_of = "weights" if what == "weights" else f"weights ({what})"
             raise ValueError(
-                f"{who}: weights ({what}) must be positive, got {weight} for {name!r}. Leave out "
+                f"{who}: {weights_of} must be positive, got {weight} for {name!r}. Leave out "
                 f"what is not to be read."
             )
     if temperature is not None and not (temperature > 0 and math.isfinite(temperature)):

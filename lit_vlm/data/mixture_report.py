@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from lit_vlm.data.mixture import Mixture
+from lit_vlm.data.mixture_change import asked, change_of
 from lit_vlm.data.mixture_order import MixtureOrder
 from lit_vlm.data.mixture_record import mixture_record, mixture_table
 from lit_vlm.data.sampling import TrainingOrder
@@ -20,14 +21,17 @@ RECORD = "mixture.json"
 class MixtureReport:
     """Print each mixture of a run once, and write how many rows of each source were read.
 
-    What the run folder's ``mixture.json`` holds of the stages before is kept by a run that goes on.
-    Of several ranks the first alone does this.
+    What the run folder's ``mixture.json`` holds of the stages before is kept by a run that goes on,
+    and what it holds of later stages, which are to be run again, is not. Where a stage goes on with
+    other shares, the rows that the former ones gave are counted too; where they are not known,
+    ``delivered_rows`` is null and a ``note`` says why. Of several ranks the first alone does this.
     """
 
     def __init__(self) -> None:
         self._records: list[dict[str, Any]] = []
         self._delivered: Callable[[], list[int]] | None = None
         self._folder: Path | None = None
+        self._told = False
 
     def tell(
         self,
@@ -57,32 +61,35 @@ class MixtureReport:
         if staged is not None and staged.begin == staged.end:
             return  # Lightning only closes a pass that has ended
         self._folder = None if trainer.fast_dev_run else Path(trainer.default_root_dir)
-        given = None
-        if isinstance(order, MixtureOrder):
-            given = rows_given(trainer, order, staged, step)
         record = mixture_record(staged and staged.name, mixture, order, samples)
-        self.begin(record, given, goes_on=trainer.global_step > 0)
-
-    def begin(
-        self, record: dict[str, Any], delivered: Callable[[], list[int]] | None, goes_on: bool
-    ) -> None:
-        """Print what is new, and write.
-
-        Args:
-            record: see ``mixture_record``.
-            delivered: returns the rows of each source that the mixture has given by now; None if
-                that is not known.
-            goes_on: whether the run has begun before.
-        """
-        known = bool(self._records) and _asked(self._records[-1]) == _asked(record)
-        if not self._records and goes_on:
+        if not self._records and trainer.global_step > 0:
             self._records = self._read()
-        if not known:
-            Console().print(mixture_table(record))
-            kept = [old for old in self._records if old["stage"] != record["stage"]]
-            self._records = [*kept, record]
-        self._delivered = delivered
+            if isinstance(order, MixtureOrder):
+                record |= self._change(record, rows_before(trainer, order, staged, step))
+        self._begin(record, stage_names(trainer))
+        if isinstance(order, MixtureOrder):
+            self._delivered = rows_given(trainer, order, staged, step)
         self._write()
+
+    def _begin(self, record: dict[str, Any], stages: Sequence[str]) -> None:
+        """Print what is new, and put it behind what the stages before have read."""
+        if self._told and asked(self._records[-1]) == asked(record):
+            return
+        self._told = True
+        Console().print(mixture_table(record))
+        places = {name: place for place, name in enumerate(stages)}
+        here = places.get(record["stage"], len(places))
+        kept = [
+            old
+            for old in self._records
+            if old["stage"] != record["stage"] and places.get(old["stage"], -1) < here
+        ]
+        kept.sort(key=lambda old: places.get(old["stage"], -1))
+        self._records = [*kept, record]
+
+    def _change(self, record: dict[str, Any], start: list[int]) -> dict[str, Any]:
+        of_stage = [old for old in self._records if old["stage"] == record["stage"]]
+        return change_of(of_stage[-1] if of_stage else None, record, start)
 
     def close(self) -> None:
         """Write what was read by now, for the last time if no other pass begins."""
@@ -93,9 +100,10 @@ class MixtureReport:
         if not self._records or self._folder is None:
             return
         if self._delivered is not None:
-            now = self._records[-1]["sources"]
-            for source, rows in zip(now, self._delivered(), strict=True):
-                source["delivered_rows"] = rows
+            now, given = self._records[-1], self._delivered()
+            added = now.get("changed", {}).get("correction", [0] * len(given))
+            for source, rows, more in zip(now["sources"], given, added, strict=True):
+                source["delivered_rows"] = None if "note" in now else rows + more
         with whole_file(self._folder / RECORD) as file:
             json.dump({"mixtures": self._records}, file, indent=2)
             file.write("\n")
@@ -107,12 +115,26 @@ class MixtureReport:
         return list(json.loads(path.read_text(encoding="utf-8"))["mixtures"])
 
 
-def _asked(record: dict[str, Any]) -> dict[str, Any]:
-    sources = [
-        {key: value for key, value in source.items() if key != "delivered_rows"}
-        for source in record["sources"]
-    ]
-    return {**record, "sources": sources}
+def stage_names(trainer: Any) -> list[str]:
+    """Return the names of a run's stages, in the order of its plan; none if it has none."""
+    callbacks = getattr(trainer, "callbacks", [])
+    return [name for each in callbacks if hasattr(each, "next_batches") for name in each.stages]
+
+
+def rows_before(
+    trainer: Any, order: MixtureOrder, staged: StagedPass | None, step: int
+) -> list[int]:
+    """Return the rows of each source that a mixture gives before the pass, or its rest, begins.
+
+    Args:
+        trainer: see ``rows_given``.
+        order: likewise.
+        staged: likewise.
+        step: likewise.
+    """
+    if staged is None:
+        return rows_given(trainer, order, staged, step)()
+    return order.counts(staged.epoch, min(staged.begin * step, order.advance))
 
 
 def rows_given(

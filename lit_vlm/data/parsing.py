@@ -21,7 +21,6 @@ from lit_vlm.data.listed_images import (
     ListedImages,
     checked_list,
     image_path,
-    images_named,
 )
 
 _LLAVA_ROLES: dict[str, Role] = {"system": "system", "human": "user", "gpt": "assistant"}
@@ -81,20 +80,6 @@ def parse_conversation(
     boxes.check_all_shown()
     _check_order(turns, name)
     return Conversation(sample, place_boxes(turns, name), where, _answers(record, name))
-
-
-def image_names(record: Any) -> list[str]:
-    """Return the image paths that a sample names, in either form; nothing is checked."""
-    if not isinstance(record, Mapping):
-        return []
-    named = images_named(record)
-    names = [named] if isinstance(named, str) else list(named) if isinstance(named, list) else []
-    messages = record.get("messages")
-    for message in messages if isinstance(messages, list) else []:
-        content = message.get("content") if isinstance(message, Mapping) else None
-        parts = content if isinstance(content, list) else []
-        names += [image_path(part) for part in parts if isinstance(part, Mapping)]
-    return [name for name in names if isinstance(name, str) and name]
 
 
 def _llava_turn(turn: Any, images: ListedImages, boxes: ListedBoxes, name: str) -> Turn:

@@ -101,9 +101,11 @@ def _check_parts(
     for empty in (name for name, indices in parts.items() if not indices):
         name = list(shares)[-1] if empty == "train" else empty
         groups = len(image_groups([source]))
+        path = getattr(source, "path", None)
+        named = f"{type(source).__name__}{f' ({path})' if path else ''}"
         raise ValueError(
             f"hold_out: {name} must leave images on both sides, got the share {shares[name]} of "
-            f"{groups} groups of samples of a {type(source).__name__} that share no image. Give "
+            f"{groups} groups of samples of a {named} that share no image. Give "
             f"another share, or a source of its own."
         )
 

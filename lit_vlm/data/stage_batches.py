@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from lit_vlm.errors import nearest
 from lit_vlm.stage_lengths import next_batches
 from lit_vlm.stages import Stage, StageBatches
 
@@ -82,9 +83,10 @@ def places_of(names: Sequence[str], known: Sequence[str]) -> list[int]:
     """
     for name in names:
         if name not in known:
+            hint = " Give the training sources names: train: {NAME: SOURCE}."
             raise ValueError(
                 f"the data of a stage must be names of the data module's train "
-                f"({', '.join(known) or 'none'}), got {name!r}. Give the training sources names: "
-                f"train: {{NAME: SOURCE}}."
+                f"({', '.join(known) or 'none'}), got {name!r}."
+                f"{nearest(name, known, list_all=False) or hint}"
             )
     return [known.index(name) for name in names]

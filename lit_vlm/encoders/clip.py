@@ -121,7 +121,7 @@ class CLIPEncoder(ViTEncoder):
     @classmethod
     def sizes_alone(cls, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """Return arguments that make the network without its weights; see ``meta_model``."""
-        return sizes_of_folder(CLIPVisionModel.config_class, arguments)
+        return sizes_of_folder(cls.__name__, CLIPVisionModel, arguments)
 
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B T D"]:
         """Embed patches, prepend the class token, add positions and normalise."""

@@ -164,9 +164,9 @@ def port_sizes_alone(arguments: dict[str, Any]) -> dict[str, Any] | None:
     by_name = arguments.get("port", "transformers") != "transformers"
     if by_name or arguments["pretrained"] == PUBLISHED:
         return {"config": arguments.get("config")}
-    _, registers = _parse(arguments.get("entry_point", ENTRY_POINTS[0]))
+    size, registers = _parse(arguments.get("entry_point", ENTRY_POINTS[0]))
     kind = Dinov2WithRegistersModel if registers else Dinov2Model
-    return sizes_of_folder(kind.config_class, arguments)
+    return sizes_of_folder("DINOv2Encoder", kind, arguments, unsaid=_sizes(size))
 
 
 def _from_torch_hub(

@@ -111,7 +111,7 @@ class SigLIPEncoder(ViTEncoder):
     @classmethod
     def sizes_alone(cls, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """Return arguments that make the network without its weights; see ``meta_model``."""
-        return sizes_of_folder(SiglipVisionModel.config_class, arguments)
+        return sizes_of_folder(cls.__name__, SiglipVisionModel, arguments)
 
     def embed(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
         """Embed patches and add positions."""

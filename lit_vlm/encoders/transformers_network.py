@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from transformers.image_processing_base import ImageProcessingMixin
 
 from lit_vlm.errors import nearest
-from lit_vlm.expected_sizes import check_expected
+from lit_vlm.expected_sizes import check_expected, check_given
 from lit_vlm.llava_checkpoint import tower_config, tower_names
 from lit_vlm.silence import silent_transformers
 from lit_vlm.weights import read_weights
@@ -110,23 +110,58 @@ def sizes_of(network: Any) -> dict[str, Any]:
     return {k: v for k, v in sizes.items() if k not in _NO_SIZES}
 
 
-def sizes_of_folder(config_class: Any, arguments: dict[str, Any]) -> dict[str, Any] | None:
+def sizes_of_folder(
+    name: str, model_class: Any, arguments: dict[str, Any], unsaid: dict[str, Any] | None = None
+) -> dict[str, Any] | None:
     """Return what makes an encoder's network without its weights: ``config``, or a folder's own.
 
     Args:
-        config_class: the configuration's class in transformers.
+        name: of the encoder, for messages.
+        model_class: transformers' network.
         arguments: of the encoder, with ``pretrained``.
+        unsaid: what the encoder adds to a ``config``.
 
     Returns:
         ``config`` as the encoder takes it; None where neither it nor a config.json is here.
+
+    Raises:
+        ValueError: if ``config`` contradicts the folder's.
     """
-    source = Path(arguments["pretrained"])
-    if arguments.get("config") or source.is_file():
-        return {"config": arguments.get("config")}
-    if not (source / "config.json").is_file():
+    source, config = Path(arguments["pretrained"]), arguments.get("config")
+    is_folder = (source / "config.json").is_file()
+    if config and is_folder:
+        check_sizes(name, model_class, {**(unsaid or {}), **config}, str(source))
+    if config or source.is_file():
+        return {"config": config}
+    if not is_folder:
         return None
-    sizes = config_class.from_pretrained(source).to_diff_dict()
+    sizes = model_class.config_class.from_pretrained(source).to_diff_dict()
     return {"config": {key: value for key, value in sizes.items() if key not in _NO_SIZES}}
+
+
+def check_sizes(name: str, model_class: Any, config: dict[str, Any], pretrained: str) -> None:
+    """Refuse sizes that are not those of the weights beside them; no weights are read.
+
+    Args:
+        name: of the encoder, for messages.
+        model_class: transformers' network.
+        config: sizes, in timm's words or in transformers'.
+        pretrained: folder, or name on the hub.
+
+    Raises:
+        ValueError: if a field or a shape differs, or the sizes make no network.
+    """
+    asked = to_sizes(name, config, model_class.config_class)
+    held = model_class.config_class.from_pretrained(pretrained)
+    check_given(name, asked, held, pretrained)
+    try:
+        expected = model_class.config_class(**asked)
+    except Exception as error:  # transformers checks its configurations with errors of its own
+        raise ValueError(
+            f"{name}: config={config} must be a network like that of the weights {pretrained!r}, "
+            f"but: {error}. Give more of their fields in config, or leave it out."
+        ) from error
+    check_expected(name, asked, expected, held, pretrained, model_class)
 
 
 def published_statistics(pretrained: str | Path | None) -> tuple[Any, Any]:
@@ -167,10 +202,7 @@ def _from_folder_or_hub(
             f"which is of type {kind}. Choose the encoder of that family."
         )
     if config:
-        asked = to_sizes(name, config, model_class.config_class)
-        expected = model_class.config_class(**asked)
-        held = model_class.config_class.from_pretrained(pretrained)
-        check_expected(name, asked, expected, held, pretrained, model_class)
+        check_sizes(name, model_class, config, pretrained)
     return _loaded(name, model_class, pretrained, pretrained, unused, **tower_names(found))
 
 

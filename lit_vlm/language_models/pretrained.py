@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedTokenizerBase,
@@ -98,17 +100,31 @@ def check_published(
     check_expected(who, config, expected, found, name, auto_class.from_config)
 
 
-def sizes_of_folder(arguments: dict[str, Any]) -> dict[str, Any] | None:
+def sizes_of_folder(who: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
     """Return ``config`` for a part whose ``pretrained`` is a local folder, from its config.json.
 
     What the part is given as ``config`` comes first; without either there is None.
+
+    Args:
+        who: class that the messages name.
+        arguments: of the part.
+
+    Raises:
+        ValueError: if ``config`` contradicts the folder's.
     """
-    if arguments.get("config"):
-        return {"config": arguments["config"]}
-    folder = Path(arguments["pretrained"])
-    if not (folder / "config.json").is_file():
+    folder, config = Path(arguments["pretrained"]), arguments.get("config")
+    is_folder = (folder / "config.json").is_file()
+    found = language_config(folder) if is_folder else None
+    if config:
+        if found is not None:
+            kind = f"the weights {str(folder)!r}"
+            expected = build_config(who, config, [type(found)], kind, found.model_type)
+            auto = AutoModelForSeq2SeqLM if found.is_encoder_decoder else AutoModelForCausalLM
+            check_expected(who, config, expected, found, str(folder), auto.from_config)
+        return {"config": config}
+    if found is None:
         return None
-    sizes = language_config(folder).to_diff_dict()
+    sizes = found.to_diff_dict()
     return {"config": {key: value for key, value in sizes.items() if key not in NO_SIZES}}
 
 

@@ -133,13 +133,17 @@ def sizes_of_text(network: Any) -> dict[str, Any]:
 
 def text_sizes_alone(arguments: dict[str, Any]) -> dict[str, Any] | None:
     """Return what makes a network without its weights: its configuration's sizes."""
-    folder = Path(arguments["pretrained"])
-    if arguments.get("config") or not (folder / "config.json").is_file():
-        return {"config": arguments["config"]} if arguments.get("config") else None
+    folder, config = Path(arguments["pretrained"]), arguments.get("config")
+    if not (folder / "config.json").is_file():
+        return {"config": config} if config else None
     found = AutoConfig.from_pretrained(folder)
     tower = _TOWERS.get(found.model_type)
     with silent_transformers():
-        sizes = (tower.config_class.from_pretrained(folder) if tower else found).to_diff_dict()
+        found = tower.config_class.from_pretrained(folder) if tower else found
+    if config:
+        check_expected(_WHO, config, _built(config), found, str(folder), _network)
+        return {"config": config}
+    sizes = found.to_diff_dict()
     return {"config": {key: value for key, value in sizes.items() if key not in _NO_SIZES}}
 
 

@@ -72,7 +72,7 @@ class TransformersLanguageModel(LanguageModel, ABC):
     @classmethod
     def sizes_alone(cls, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """Return arguments that make the network without its weights; see ``meta_model``."""
-        return sizes_of_folder(arguments)
+        return sizes_of_folder(cls.__name__, arguments)
 
     def rebuild_config(self) -> dict[str, Any]:
         """Name the sizes; weights and tokenizer come from the checkpoint."""

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
+from lit_vlm.box_words import is_inside
 from lit_vlm.conversation import BoxContent, Conversation
 from lit_vlm.linting.pictures import Picture
 from lit_vlm.linting.problems import Finding
-
-_SLACK = 1
-"""Pixels that a box may reach out of its picture, as the processor allows."""
 
 
 def check_boxes(dialogue: Conversation, pictures: Mapping[str, Picture]) -> Iterator[Finding]:
@@ -21,8 +19,6 @@ def check_boxes(dialogue: Conversation, pictures: Mapping[str, Picture]) -> Iter
     for box in (p for turn in dialogue.turns for p in turn.content if isinstance(p, BoxContent)):
         place = box.image or 0
         width, height = pictures.get(str(images[place].source), Picture()).size
-        left, top, right, bottom = box.box
-        inside = min(left, top) >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK
-        if width and not inside:
+        if width and not is_inside(box.box, (width, height)):
             message = f"a box must be inside image {place + 1} of {width} x {height} pixels"
             yield Finding("box_outside", f"{message}, got {list(box.box)}")

@@ -107,7 +107,7 @@ class Fixer:
         return new
 
     def _move(self, mended: dict[str, Any], found: Survey) -> list[str]:
-        old, new = found.image_root.absolute(), self.out.parent.absolute()
+        old, new = found.image_root.resolve(), self.out.parent.resolve()
         if self.keep_paths or old == new:
             return []
         before = json.dumps(mended)

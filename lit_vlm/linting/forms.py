@@ -1,10 +1,11 @@
 """Checks of a sample by itself: turns, images, answers and the boxes in its words."""
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
+from math import inf
 from typing import Any
 
-from lit_vlm.linting.loose import BOX, LooseDialogue, make_out
+from lit_vlm.box_words import FAR
+from lit_vlm.linting.loose import BOX, FORMS, LooseDialogue, make_out
 from lit_vlm.linting.problems import Finding
 from lit_vlm.prompts.boxes import read_boxes
 
@@ -27,6 +28,12 @@ def check_form(record: Any, max_answer_words: int, asks_only: bool = False) -> l
     found += [*_check_words(dialogue, max_answer_words), *_check_boxes(record, dialogue)]
     if isinstance(record.get("answers"), str):
         found.append(Finding("string_for_list", "'answers' must be a list, got a string"))
+    if record.get("answers") == []:
+        found.append(Finding("empty_answers", "'answers' should list some, got none"))
+    if all(form in record for form in FORMS):
+        used, passed_over = FORMS
+        message = f"should have {used!r} or {passed_over!r}, got both: the latter is passed over"
+        found.append(Finding("two_forms", message))
     if record.get("id") is None:
         found.append(Finding("missing_id", "should have an id, got none"))
     return found
@@ -104,9 +111,11 @@ def _check_boxes(record: Mapping[str, Any], dialogue: LooseDialogue) -> Iterator
         message = f"must have one {BOX} in its texts for each box, got {places} and {len(boxes)}"
         yield Finding("box_count", message)
     for box in boxes:
+        if max(map(abs, box)) >= FAR:
+            yield Finding("box_outside", f"a box must be inside its picture, got {box}"[:200])
         if box[0] >= box[2] or box[1] >= box[3]:
             message = f"a box must be [left, top, right, bottom], got {box}"
-            yield Finding("box_inverted", message)
+            yield Finding("box_inverted", message[:200])
 
 
 def _check_box_texts(dialogue: LooseDialogue) -> Iterator[Finding]:
@@ -115,11 +124,15 @@ def _check_box_texts(dialogue: LooseDialogue) -> Iterator[Finding]:
             read_boxes(turn.text, _THOUSANDTHS)
         except ValueError as error:
             yield Finding("box_text", f"turn {place}: {str(error).partition(': ')[2].rstrip('.')}")
+        _, opened, unclosed = turn.text.rpartition("<box>")
+        if opened and "</box>" not in unclosed:
+            message = f"turn {place}: a <box> must end with </box>, got {unclosed[:60]!r} behind it"
+            yield Finding("box_text", message)
 
 
 def _is_box(box: Any) -> bool:
     return (
         isinstance(box, list)
         and len(box) == 4
-        and all(type(side) in (int, float) and isfinite(side) for side in box)
+        and all(type(side) in (int, float) and abs(side) < inf for side in box)
     )

@@ -27,7 +27,8 @@ class FileReport:
     Attributes:
         path: the file.
         samples: number of samples, broken ones included.
-        images: number of different image files.
+        images: number of different image files that it names.
+        images_found: number of those that are there.
         rounds: number of answers.
         text_only: number of samples that show no image.
         answer_words: words of each answer.
@@ -38,6 +39,7 @@ class FileReport:
     path: str
     samples: int = 0
     images: int = 0
+    images_found: int = 0
     rounds: int = 0
     text_only: int = 0
     answer_words: "array[int]" = field(default_factory=lambda: array("L"))
@@ -91,6 +93,8 @@ class Linter:
     def _report(self, found: Survey) -> FileReport:
         report = FileReport(str(found.path), images=len(found.images), asks_only=found.asks_only)
         report.asks_only = found.asks_only and found.count > 0
+        looks = [self.pictures[path].finding for path in found.images]
+        report.images_found = sum(look is None or look.kind != "missing_image" for look in looks)
         rounds = Rounds()
         seen: dict[str, str] = {}
         reads = self.track(read_records(found.path), found.path.name, found.count)

@@ -83,7 +83,7 @@ def _listed_images(record: Mapping[str, Any], dialogue: LooseDialogue) -> list[A
     if not keys:
         return []
     named = record[keys[0]]
-    if isinstance(named, str):
+    if isinstance(named, str) and not is_list_text(named):
         if keys[0] == "images":
             dialogue.complain("bare_images", f"'images' should be a list, got {named!r}")
         named = [named]
@@ -92,6 +92,16 @@ def _listed_images(record: Mapping[str, Any], dialogue: LooseDialogue) -> list[A
     for image in images or []:
         _check_path(image, dialogue)
     return images or []
+
+
+def is_list_text(text: str) -> bool:
+    """Return whether a string looks like a list that was made one.
+
+    Example:
+        >>> is_list_text("['a.png', 'b.png']"), is_list_text("[1]a.png")
+        (True, False)
+    """
+    return text.lstrip().startswith("[") and text.rstrip().endswith("]")
 
 
 def _check_path(path: Any, dialogue: LooseDialogue) -> None:

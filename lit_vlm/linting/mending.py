@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lit_vlm.linting.loose import BOX, FORMS, IMAGE, make_out
+from lit_vlm.linting.loose import BOX, FORMS, IMAGE, is_list_text, make_out
 
 MENDS = {
     "string_to_list": "a list made of JSON in a string, or of one path, answer or box",
@@ -42,13 +42,14 @@ def mend(record: Any, asks_only: bool = False) -> tuple[Any, list[str]]:
 
 def _lists(record: dict[str, Any], form: str) -> bool:
     changed = False
-    for key in (form, "boxes"):
+    for key in (form, "boxes", "image", "images", "answers"):
         if isinstance(record.get(key), str) and (read := _json_list(record[key])) is not None:
             record[key], changed = read, True
-    if record.get("image") is None and isinstance(record.get("images"), str):
-        record["images"], changed = [record["images"]], True
-    if isinstance(record.get("answers"), str):
-        record["answers"], changed = [record["answers"]], True
+    images, answers = record.get("images"), record.get("answers")
+    if record.get("image") is None and isinstance(images, str) and not is_list_text(images):
+        record["images"], changed = [images], True
+    if isinstance(answers, str) and not answers.lstrip().startswith("["):
+        record["answers"], changed = [answers], True
     box = record.get("boxes")
     if isinstance(box, list) and len(box) == 4 and all(isinstance(n, int | float) for n in box):
         record["boxes"], changed = [box], True

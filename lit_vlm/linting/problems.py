@@ -24,7 +24,6 @@ _ERRORS = {
     "box_count": "another number of <bbox> than of boxes",
     "box_inverted": "a box that ends where it begins, or before",
     "box_outside": "a box that reaches out of its picture",
-    "box_text": "a <box> in a text that is no box of thousandths",
     "missing_image": "an image that is not there",
     "corrupt_image": "an image that cannot be read whole",
     "image_in_test": "an image that the test files show, too",
@@ -34,9 +33,12 @@ _ERRORS = {
 }
 _WARNINGS = {
     "bare_images": "'images' is one string, which other readers take letter by letter",
+    "two_forms": "both conversations and messages, of which the latter is passed over",
+    "empty_answers": "'answers' without any, so that the last turn alone is compared with",
     "trailing_question": "a last question without an answer, which training passes over",
     "empty_question": "a question with neither words nor an image",
     "surplus_space": "an answer with white space at its ends, which is learnt too",
+    "box_text": "a <box> in a text that is no box of thousandths, and is learnt as words",
     "long_answer": "an answer with more words than --max_answer_words",
     "truncated": "a sample of which the length limit cuts text off",
     "extreme_image": "an image that is very small, very large or very narrow",

@@ -34,7 +34,10 @@ def read_records(path: Path) -> Iterator[Read]:
 
     Raises:
         FileNotFoundError: if there is no such file.
+        IsADirectoryError: if it is a folder.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: must be a JSON or JSON Lines file, got a folder.")
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: must be a JSON or JSON Lines file, got one that does not exist."
@@ -57,8 +60,12 @@ def _read_lines(lines: Any) -> Iterator[Read]:
             place += 1
         except UnicodeDecodeError as error:
             yield Read(line, place, None, _not_utf8(raw[error.start], error.start))
-        except (json.JSONDecodeError, RecursionError) as error:
-            message = f"each line must be one whole JSON object, got one that is not ({error})"
+        except (ValueError, RecursionError) as error:
+            why = str(error)
+            if isinstance(error, json.JSONDecodeError):  # which counts lines within the text
+                what = error.msg.removesuffix(" starting at")
+                why = f"{what} at character {error.colno} of line {line} of the file"
+            message = f"each line must be one whole JSON object, got one that is not ({why})"
             yield Read(line, place, None, Finding("broken_line", message))
 
 

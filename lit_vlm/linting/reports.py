@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lit_vlm.linting.fixing import FixReport
 from lit_vlm.linting.linter import FileReport
@@ -27,9 +28,11 @@ def count_severities(reports: Sequence[FileReport]) -> Counter[str]:
 def as_tables(reports: Sequence[FileReport], fix: FixReport | None) -> RenderableType:
     """Return what to print: the files, the problems of each, and what was mended."""
     parts: list[RenderableType] = [_summary(reports)]
-    parts += [_problems(report) for report in reports if report.problems]
+    for report in reports:
+        parts += [_problems(report)] if report.problems else []
+        parts += [_where_images_are(report)] if report.images and not report.images_found else []
     if fix is not None:
-        parts.append(_fixed(fix))
+        parts.append(_fixed(fix, len(reports) > 1))
     return Group(*parts)
 
 
@@ -59,10 +62,15 @@ def _summary(reports: Sequence[FileReport]) -> Table:
         table.add_column(name, overflow="fold", justify="left" if name == "file" else "right")
     for report in reports:
         name = f"{report.path} (questions only)" if report.asks_only else report.path
-        counts = (report.samples, report.images, report.rounds, report.text_only)
-        table.add_row(name, *(f"{count:,}" for count in counts), _spread(report))
+        counts = (f"{n:,}" for n in (report.rounds, report.text_only))
+        table.add_row(name, f"{report.samples:,}", _images(report), *counts, _spread(report))
     table.caption = "words per answer: least, median, most"
     return table
+
+
+def _images(report: FileReport) -> str:
+    named, found = report.images, report.images_found
+    return f"{named:,}" if found == named else f"{named:,} named,\n{found:,} found"
 
 
 def _spread(report: FileReport) -> str:
@@ -85,7 +93,14 @@ def _problems(report: FileReport) -> Table:
     return table
 
 
-def _fixed(fix: FixReport) -> Table:
+def _where_images_are(report: FileReport) -> Text:
+    return Text(
+        f"No image of {report.path} was found: give --image_root, the folder that its paths start "
+        f"from."
+    )
+
+
+def _fixed(fix: FixReport, names_files: bool) -> Table:
     table = Table(title=f"{fix.path}: {fix.written:,} samples written")
     table.add_column("what was done")
     table.add_column("samples", justify="right")
@@ -93,7 +108,8 @@ def _fixed(fix: FixReport) -> Table:
         if name in fix.mended:
             table.add_row(escape(f"{name}: {MENDS[name]}"), f"{fix.mended[name]:,}")
     for kind, problems in _by_kind(fix.left_out).items():
-        first = ", ".join(problem.place for problem in problems[:_FIRST])
+        places = (f"{p.file} {p.place}" if names_files else p.place for p in problems[:_FIRST])
+        first = ", ".join(places)
         more = f" and {len(problems) - _FIRST:,} more" if len(problems) > _FIRST else ""
         table.add_row(escape(f"left out, {kind}: {first}{more}"), f"{len(problems):,}")
     if not table.rows:
@@ -112,6 +128,7 @@ def _file_record(report: FileReport) -> dict[str, Any]:
         "file": report.path,
         "samples": report.samples,
         "images": report.images,
+        "images_found": report.images_found,
         "rounds": report.rounds,
         "text_only": report.text_only,
         "questions_only": report.asks_only,

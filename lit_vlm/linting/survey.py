@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lit_vlm.data.parsing import image_names
-from lit_vlm.linting.loose import answers_of, make_out
+from lit_vlm.data.listed_images import image_names
+from lit_vlm.linting.loose import answers_of, is_list_text, make_out
 from lit_vlm.linting.reading import Read, read_records
 
 
@@ -63,4 +63,5 @@ def sample_id(read: Read, path: Path) -> str:
 
 def image_paths(record: Any, root: Path) -> list[str]:
     """Return the paths of a sample's images, each once."""
-    return list(dict.fromkeys(str(root / name) for name in image_names(record)))
+    names = (name for name in image_names(record) if not is_list_text(name))
+    return list(dict.fromkeys(str(root / name) for name in names))

@@ -14,6 +14,9 @@ class BoxAccuracy(ScoredAnswers):
     several answers, the one that suits best counts.
 
     Overlaps are intersection over union, which is the same in pixels and in shares of the sides.
+    Both boxes are read from words: those of the data are first rounded to the units of the format,
+    and under ``resize: crop`` cut to what the model sees. Published scorers compare with the pixels
+    of the data, hence figures may differ where objects are small or reach out of the crop.
 
     Args:
         threshold: least overlap of a right box.
@@ -76,12 +79,16 @@ class BoxAccuracy(ScoredAnswers):
 
 
 def box_iou(one: Box, other: Box) -> float:
-    """Return the intersection of two boxes over their union; 0 if neither has an area.
+    """Return the intersection of two boxes over their union.
+
+    It is 1 for the same box twice, even if it has no area.
 
     Example:
         >>> box_iou((0, 0, 2, 1), (1, 0, 3, 1))
         0.3333333333333333
     """
+    if one == other:
+        return 1.0
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     shared = max(0.0, width) * max(0.0, height)

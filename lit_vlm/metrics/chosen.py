@@ -28,11 +28,10 @@ def choose_metrics(chosen: NamedMetrics, names: Iterable[str]) -> dict[str, list
     known = set(names)
     for source in named:
         if source and source not in known:
-            hint = (
-                nearest(source, known) or " Name sources ({NAME: SOURCE}), or --data.metrics null."
-            )
+            hint = nearest(source, known) or " Name sources ({NAME: SOURCE})."
             raise ValueError(
-                f"metrics: must be for sources by the names they have, got {source!r}.{hint}"
+                f"metrics: must be for sources by the names they have, got {source!r}.{hint} To do "
+                f"without: --data.metrics null."
             )
     found = {source: _as_list(metrics) for source, metrics in named.items()}
     for metrics in found.values():

@@ -13,7 +13,7 @@ class ExactMatch(ScoredAnswers):
 
     Args:
         ignore: what does not count. ``nothing``; ``case``, and white space around a text;
-            ``full_stop``, the same and one full stop at the end; ``punctuation``, the same and
+            ``full_stop``, the same and full stops at the end; ``punctuation``, the same and
             white space within and all punctuation around it, as in ``AnswerAccuracy``.
 
     Source:
@@ -47,4 +47,4 @@ class ExactMatch(ScoredAnswers):
         if self.ignore == "nothing":
             return text
         text = text.strip().lower()
-        return text.removesuffix(".") if self.ignore == "full_stop" else text
+        return text.rstrip(".") if self.ignore == "full_stop" else text

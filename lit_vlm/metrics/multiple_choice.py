@@ -5,11 +5,20 @@ import re
 from lit_vlm.metrics.answer_accuracy import is_correct
 from lit_vlm.metrics.scored_answers import ScoredAnswers
 
-_OPTION = re.compile(r"^\s*\(?([A-Z])[.):]\s+(\S.*?)\s*$", re.MULTILINE)
+_OPTION = re.compile(
+    r"(?:^\s*|\b(?i:options|choices):\s*)\(?([A-Z])[.):]\s+(\S.*?)\s*$", re.MULTILINE
+)
 _ALONE = re.compile(r"\W*([A-Za-z])\W*")
-_LEADING = re.compile(r"\W*([A-Z])(?:[.):]+\s|\W*\n)")
-_BRACKETED = re.compile(r"\(([A-Z])\)")
-_STATED = re.compile(r"\b(?i:answer|option|choice)(?:\s+is)?\s*:?\W*([A-Z])\b(?!')")
+_UNLESS_WRONG = r"(?!\W*\s(?i:is\s+(?:not|wrong|incorrect|false)|isn't|cannot|can't)\b)"
+_LEADING = re.compile(rf"\W*([A-Z])\b{_UNLESS_WRONG}(?:[.):]+\s|\W*\n)(?!\s*(?:or|and)\b)")
+_BRACKETED = re.compile(rf"\(([A-Z])\){_UNLESS_WRONG}")
+_LETTER = (
+    r"(?:\s+is)?\s*:?\W*(?:(?i:option|choice)\W+)?([A-Z])\b(?!')"
+    rf"{_UNLESS_WRONG}(?:\W+(?:or|and)\W+(?:(?i:option|choice)\W+)?"
+    r"([A-HJ-Z])\b(?!'))?"  # not the I of "and I am sure"
+)
+_ANSWER = re.compile(rf"\b(?i:answer){_LETTER}")
+_CHOSEN = re.compile(rf"\b(?i:option|choice){_LETTER}")
 
 
 class MultipleChoice(ScoredAnswers):
@@ -17,9 +26,10 @@ class MultipleChoice(ScoredAnswers):
 
     Options are read from the question's lines ``A. a dog``, ``(A) a dog`` or ``A) a dog``. A text
     is read as the letter that it is or begins with (``A``, ``(A)``, ``A. a dog``), else the one it
-    states (``The answer is A``), else a single one in brackets, else the option whose words it
-    equals after ``normalize_answer``. A text that names none is wrong, and so is a letter that no
-    option has. Answers in the data are read in the same way.
+    states (``The answer is A`` before ``option A``, unless that ``is wrong``), else a single one in
+    brackets, else the option whose words it equals after ``normalize_answer``. A text that names
+    none or several (``(A) or (B)``) is wrong, and so is a letter that no option has. Answers in the
+    data are read in the same way.
 
     Raises:
         ValueError: on ``update``, if an answer in the data names no option.
@@ -55,11 +65,14 @@ class MultipleChoice(ScoredAnswers):
 def read_options(question: str) -> dict[str, str]:
     """Return the options that the lines of a question give, by their letters.
 
+    The first may stand behind ``Options:``. Fewer than two are none: they may all be in one line.
+
     Example:
         >>> read_options("What is it?" + chr(10) + "(A) a dog" + chr(10) + "(B) a cat")
         {'A': 'a dog', 'B': 'a cat'}
     """
-    return dict(_OPTION.findall(question))
+    found = dict(_OPTION.findall(question))
+    return found if len(found) > 1 else {}
 
 
 def read_choice(text: str, options: dict[str, str]) -> str | None:
@@ -81,7 +94,18 @@ def read_choice(text: str, options: dict[str, str]) -> str | None:
 
 
 def _read_letter(text: str) -> str | None:
-    if found := _ALONE.fullmatch(text) or _LEADING.match(text) or _STATED.search(text):
-        return found[1].upper()
-    bracketed = set(_BRACKETED.findall(text))
-    return bracketed.pop() if len(bracketed) == 1 else None
+    if alone := _ALONE.fullmatch(text):
+        return alone[1].upper()
+    answer, bracketed = _stated(_ANSWER, text), set(_BRACKETED.findall(text))
+    if leading := _LEADING.match(text):
+        others = bracketed | answer | {letter for letter, _ in _OPTION.findall(text)}
+        if others <= {leading[1]}:
+            return leading[1]
+        answer |= {leading[1]} if answer else set()
+    letters = answer or _stated(_CHOSEN, text) or bracketed
+    return letters.pop() if len(letters) == 1 else None
+
+
+def _stated(statement: re.Pattern[str], text: str) -> set[str]:
+    """Return the letters that a text states, those after "or" among them."""
+    return {letter for found in statement.findall(text) for letter in found if letter}

@@ -20,7 +20,8 @@ class BoxFormat(Configurable, ABC):
     """Write boxes into texts and read them there.
 
     Boxes are (left, top, right, bottom) in shares of the sides of the image that the model sees,
-    from 0 to 1; the processor moves them there from the picture's pixels and back.
+    from 0 to 1; the processor moves them there from the picture's pixels and back. They are written
+    in whole units, such as thousandths; what has an extent is written one unit long at least.
     """
 
     @abstractmethod
@@ -92,8 +93,10 @@ class PlainBoxes(BoxFormat):
 
     def write(self, box: Box) -> str:
         """Return a box as text."""
-        numbers = (f"{number:.{self.digits}f}" for number in _inside("PlainBoxes", box))
-        return f"[{','.join(numbers)}]"
+        left, top, right, bottom = _inside("PlainBoxes", box)
+        x1, x2 = self._numbers(left, right)
+        y1, y2 = self._numbers(top, bottom)
+        return f"[{x1},{y1},{x2},{y2}]"
 
     def read(self, text: str) -> list[Box]:
         """Return the boxes in a text, in order."""
@@ -101,6 +104,10 @@ class PlainBoxes(BoxFormat):
         found = [_FOUR.fullmatch(piece) for piece in pieces]
         boxes = [[float(number) for number in match.groups()] for match in found if match]
         return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes if x1 <= x2 <= 1 and y1 <= y2 <= 1]
+
+    def _numbers(self, begin: int | float, end: int | float) -> list[str]:
+        scale = 10**self.digits
+        return [f"{unit / scale:.{self.digits}f}" for unit in _units(begin, end, scale)]
 
 
 def _inside(who: str, box: Box) -> Box:
@@ -113,10 +120,20 @@ def _inside(who: str, box: Box) -> Box:
     return box
 
 
+def _units(begin: int | float, end: int | float, scale: int) -> tuple[int, int]:
+    """Return the nearest units of a scale, at least one apart if begin and end are."""
+    first, last = round(begin * scale), round(end * scale)
+    if first == last and begin < end:
+        first = min(first, scale - 1)
+        last = first + 1
+    return first, last
+
+
 def write_box(box: Box, size: tuple[int, int]) -> str:
     """Write a box of pixels as text, in thousandths of the image's sides.
 
-    A phrase goes in front of its box as ``<ref>the dog</ref>``.
+    A phrase goes in front of its box as ``<ref>the dog</ref>``. A box that is thinner than a
+    thousandth is written as one.
 
     Args:
         box: left, top, right and bottom, in pixels.
@@ -141,8 +158,8 @@ def write_box(box: Box, size: tuple[int, int]) -> str:
         )
     if not width or not height:
         raise ValueError(f"write_box: size must be at least 1 x 1, got {width} x {height}.")
-    x1, x2 = (round(x / width * _SCALE) for x in (left, right))
-    y1, y2 = (round(y / height * _SCALE) for y in (top, bottom))
+    x1, x2 = _units(left / width, right / width, _SCALE)
+    y1, y2 = _units(top / height, bottom / height, _SCALE)
     return f"<box>({x1},{y1}),({x2},{y2})</box>"
 
 

@@ -1,12 +1,12 @@
 """A dialogue as a model reads it, as one HTML page that needs no other file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from lit_vlm.conversation import Conversation
 from lit_vlm.viewing.pieces import ReadDialogue, Token, VisualTokens
 from lit_vlm.viewing.seen_images import SeenImage
-from lit_vlm.viewing.terminal import counts_line, dialogue_lines
+from lit_vlm.viewing.terminal import REFUSED, counts_line, dialogue_lines
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -39,15 +39,37 @@ def sample_page(
         read: its tokens; None without a model.
         note: what the reader should know besides.
     """
-    title = escape(dialogue.name)
-    parts = [f"<h1>{title}</h1>", *([f"<p>{escape(note)}</p>"] if note else [])]
+    parts = [f"<p>{escape(note)}</p>"] if note else []
     parts += [_figure(image, place) for place, image in enumerate(images, start=1)]
     if read is not None:
         parts += _tokens(read)
     parts += ["<h2>In the data</h2>"]
-    parts += [f'<p class="turn">{escape(line)}</p>' for line in dialogue_lines(dialogue)]
+    return _document(dialogue.name, [*parts, *_turns(dialogue_lines(dialogue))])
+
+
+def record_page(name: str, lines: Iterable[str], refusal: str) -> str:
+    """Return the page of a sample that cannot be read.
+
+    Args:
+        name: its place and id.
+        lines: what stands in the file.
+        refusal: why it cannot be read.
+    """
+    return _document(name, [*_refusal(refusal), "<h2>In the data</h2>", *_turns(lines)])
+
+
+def _turns(lines: Iterable[str]) -> Iterator[str]:
+    return (f'<p class="turn">{escape(line)}</p>' for line in lines)
+
+
+def _refusal(why: str) -> list[str]:
+    return [f'<p class="refusal">{escape(REFUSED.format(why=why))}</p>'] if why else []
+
+
+def _document(name: str, parts: Iterable[str]) -> str:
+    title = escape(name)
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    body = "\n".join(parts)
+    body = "\n".join([f"<h1>{title}</h1>", *parts])
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
 
@@ -69,8 +91,7 @@ def _figure(image: SeenImage, place: int) -> str:
 
 
 def _tokens(read: ReadDialogue) -> Iterator[str]:
-    if read.refusal:
-        yield f'<p class="refusal">Training refuses this sample: {escape(read.refusal)}</p>'
+    yield from _refusal(read.refusal)
     yield f"<h2>Tokens</h2><p>{escape(counts_line(read))}</p>"
     yield (
         '<p>Underlined on green: <span class="supervised">what the model learns to say</span>; '

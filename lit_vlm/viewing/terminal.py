@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from lit_vlm.conversation import Conversation, ImageContent
+from lit_vlm.conversation import BoxContent, Conversation, ImageContent
 from lit_vlm.viewing.pieces import ReadDialogue, Token, VisualTokens
 
 LEGEND = (
@@ -12,12 +12,19 @@ LEGEND = (
     "a line break"
 )
 
+_MOST_CUT = 40
+REFUSED = "Training refuses this sample: {why}"
+
 
 def tokens_line(read: ReadDialogue) -> Text:
-    """Return the tokens in order, marked so that they are legible without colour, too."""
+    """Return the tokens in order, marked so that they are legible without colour, too.
+
+    Of those that are cut off the first alone are shown, and the number of the others.
+    """
     line = Text()
     before: Token | VisualTokens | None = None
-    for piece in read.pieces:
+    shown = sum(not piece.cut for piece in read.pieces) + _MOST_CUT
+    for piece in read.pieces[:shown]:
         line.append(_closing(before, piece))
         if before is not None:
             line.append("|", "dim")
@@ -25,6 +32,8 @@ def tokens_line(read: ReadDialogue) -> Text:
         line.append(_shown(piece), _style(piece))
         before = piece
     line.append(_closing(before, None))
+    if more := sum(p.count if isinstance(p, VisualTokens) else 1 for p in read.pieces[shown:]):
+        line.append(f" ... and {more:,} more that are cut off")
     return line
 
 
@@ -38,10 +47,17 @@ def counts_line(read: ReadDialogue) -> str:
 
 
 def dialogue_lines(dialogue: Conversation) -> Iterator[str]:
-    """Yield the turns as they stand in the data, images as their paths."""
+    """Yield the turns as they stand in the data, images as their paths, boxes in pixels."""
     for turn in dialogue.turns:
-        parts = [f"[{p.source}]" if isinstance(p, ImageContent) else str(p) for p in turn.content]
-        yield f"{turn.role}: {''.join(parts)}"
+        yield f"{turn.role}: {''.join(map(_stored, turn.content))}"
+
+
+def _stored(part: str | ImageContent | BoxContent) -> str:
+    if isinstance(part, ImageContent):
+        return f"[{part.source}]"
+    if isinstance(part, BoxContent):  # nothing that could be taken for thousandths
+        return f"<bbox>[{', '.join(f'{side:g}' for side in part.box)}]"
+    return part
 
 
 def _shown(piece: Token | VisualTokens) -> str:

@@ -291,6 +291,20 @@ def test_scores_nothing_without_an_answer(make: Callable[..., ConversationDatase
     assert trained.encoded is not None
 
 
+def test_what_people_answered_is_enough_to_compare_with(
+    make: Callable[..., ConversationDataset],
+) -> None:
+    asked = {**_record("a?", None, "10.png"), "answers": ["red", "blue"]}
+    (row,) = make([asked], purpose="evaluate")[[Slot((0,))]]
+    assert (row.reference.answer, row.reference.answers) == ("", ("red", "blue"))
+    assert row.encoded is not None
+    assert row.prompt is not None
+    assert row.encoded.input_ids == row.prompt.input_ids
+    assert set(row.encoded.labels) == {IGNORED}
+    with pytest.raises(BadSampleError, match="must have an answer to learn from"):
+        make([asked])[[Slot((0,))]]
+
+
 def test_travels_to_workers_without_the_samples(make: Callable[..., ConversationDataset]) -> None:
     records = [_record("a? " * 100, "no", f"{i}.png") for i in range(500)]
     small, large = (

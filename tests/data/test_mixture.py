@@ -57,15 +57,19 @@ def test_refuses_names_that_are_not_of_training() -> None:
         check_names("Data", [], {"a": 1})
     with pytest.raises(ValueError, match=r"must be names of the data module's train .*got 'd'"):
         mixture_of(NAMES, 3, None, None, stage(data={"d": 1.0}))
+    with pytest.raises(ValueError, match=r"got 'alhpa'\. Did you mean: alpha\?"):
+        mixture_of(["alpha", "b"], 2, None, None, stage(data=["alhpa"]))
     check_names("Data", [], None)
 
 
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
 def test_refuses_weights_that_are_not_positive(weight: int | float) -> None:
-    with pytest.raises(ValueError, match=r"^Data: weights \(weights\) must be positive, got .*'b'"):
+    with pytest.raises(ValueError, match=r"^Data: weights must be positive, got .*'b'"):
         check_weights("Data", "weights", {"a": 1, "b": weight}, None)
     with pytest.raises(ValueError, match=r"^Data: temperature must be positive, got"):
         check_weights("Data", "weights", None, weight)
+    with pytest.raises(ValueError, match=r"^Stages: weights \(data\) must be positive"):
+        check_weights("Stages", "data", {"b": weight}, None)
 
 
 def test_refuses_shares_that_are_given_twice() -> None:

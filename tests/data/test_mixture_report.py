@@ -73,7 +73,9 @@ def test_what_a_pass_leaves_out_does_not_count() -> None:
     assert [source["rows_per_pass"] for source in record["sources"]] == [4.5, 1.5]
 
 
-def told(staged: StagedPass, folder: Path, done: int) -> tuple[MixtureReport, Any]:
+def told(
+    staged: StagedPass, folder: Path, done: int, mixture: Mixture = MIXTURE, stages: str = ""
+) -> tuple[MixtureReport, Any]:
     """Return a report that has begun, and a trainer in whose pass some batches of 2 are done."""
     progress = SimpleNamespace(current=SimpleNamespace(processed=done))
     trainer = SimpleNamespace(
@@ -81,15 +83,22 @@ def told(staged: StagedPass, folder: Path, done: int) -> tuple[MixtureReport, An
         fast_dev_run=False,
         default_root_dir=str(folder),
         global_step=done,
+        callbacks=[SimpleNamespace(next_batches=None, stages=dict.fromkeys(stages.split()))],
         fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
     )
     report = MixtureReport()
-    report.tell(trainer, MIXTURE, order(), [6, 5], 2, staged)
+    of_mixture = MixtureOrder(order().sources, mixture.shares([3, 5]), 0)
+    report.tell(trainer, mixture, of_mixture, [6, 5], 2, staged)
     return report, trainer
 
 
-def of(name: str, epoch: int = 0) -> StagedPass:
-    return StagedPass(name, Stage(trains=["x"]), epoch, begin=0, end=4, first=0)
+def of(name: str, epoch: int = 0, begin: int = 0) -> StagedPass:
+    return StagedPass(name, Stage(trains=["x"]), epoch, begin=begin, end=4, first=0)
+
+
+def read_of(folder: Path) -> list[tuple[str, list[int | None]]]:
+    mixtures = json.loads((folder / "mixture.json").read_text())["mixtures"]
+    return [(m["stage"], [s["delivered_rows"] for s in m["sources"]]) for m in mixtures]
 
 
 def test_writes_what_was_read_and_keeps_what_earlier_stages_read(
@@ -117,6 +126,46 @@ def test_writes_what_was_read_and_keeps_what_earlier_stages_read(
     assert "stage two" in capsys.readouterr().out
     told(of("two"), tmp_path, done=0)  # in a new one
     assert written() == [("two", [0, 0])]
+
+
+HALVES = Mixture(("a", "b"), (0, 1), (1, 1))
+
+
+def test_counts_on_when_a_stage_goes_on_with_other_shares(tmp_path: Path) -> None:
+    report, trainer = told(of("one"), tmp_path, done=0)
+    trainer.fit_loop.epoch_loop.batch_progress.current.processed = 2
+    report.close()
+    assert read_of(tmp_path) == [("one", [3, 1])]
+    report, trainer = told(of("one", begin=2), tmp_path, done=2, mixture=HALVES)
+    assert read_of(tmp_path) == [("one", [3, 1])]
+    trainer.fit_loop.epoch_loop.batch_progress.current.processed = 3
+    report.close()
+    assert read_of(tmp_path) == [("one", [4, 2])]  # not the [3, 3] of six rows by halves
+    report, trainer = told(of("one", begin=3), tmp_path, done=3, mixture=HALVES)
+    trainer.fit_loop.epoch_loop.batch_progress.current.processed = 4
+    report.close()
+    assert read_of(tmp_path) == [("one", [5, 3])]
+    # From before the change, nobody knows.
+    told(of("one", begin=1), tmp_path, done=1, mixture=HALVES)
+    assert read_of(tmp_path) == [("one", [None, None])]
+    told(of("one"), tmp_path, done=0, mixture=HALVES)
+    assert read_of(tmp_path) == [("one", [0, 0])]
+
+
+def test_says_why_rows_are_not_known(tmp_path: Path) -> None:
+    told(of("one"), tmp_path, done=0)  # killed before it could write
+    told(of("one", begin=2), tmp_path, done=2, mixture=HALVES)
+    [mixture] = json.loads((tmp_path / "mixture.json").read_text())["mixtures"]
+    assert [source["delivered_rows"] for source in mixture["sources"]] == [None, None]
+    assert "elsewhere than where the last count was written" in mixture["note"]
+
+
+def test_forgets_later_stages_when_an_earlier_one_goes_on(tmp_path: Path) -> None:
+    for done, name in enumerate(("one", "two", "three")):
+        told(of(name), tmp_path, done, stages="one two three")
+    assert [name for name, _ in read_of(tmp_path)] == ["one", "two", "three"]
+    told(of("two", begin=1), tmp_path, done=1, stages="one two three")
+    assert [name for name, _ in read_of(tmp_path)] == ["one", "two"]
 
 
 def test_says_nothing_without_a_trainer_or_of_one_source(

@@ -1,11 +1,15 @@
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lit_vlm.conversation import BadSampleError, Conversation, ImageContent, Turn
-from lit_vlm.data.parsing import image_names, parse_conversation
+from lit_vlm.data.listed_images import image_names
+from lit_vlm.data.parsing import parse_conversation
 
 ROOT = Path("/pictures")
 A, B = ImageContent("/pictures/a.png"), ImageContent("/pictures/b.png")
@@ -213,3 +217,29 @@ def test_says_in_one_sentence_what_is_wrong(record: Any, message: str) -> None:
 )
 def test_finds_image_names_in_whatever_it_is_given(record: Any, names: list[str]) -> None:
     assert image_names(record) == names
+
+
+PLACES: Any = st.one_of(
+    st.sampled_from(["a.png", "b.png", "/c.png"]).map(lambda path: {"type": "image", "path": path}),
+    st.just({"type": "image"}),
+    st.sampled_from(["is <image> it", "<image><image>", "yes"]).map(
+        lambda text: {"type": "text", "text": text}
+    ),
+)
+QUESTIONS: Any = st.one_of(st.lists(PLACES, min_size=1, max_size=4), st.just("<image>?"))
+
+
+@given(st.lists(QUESTIONS, min_size=1, max_size=3), st.booleans())
+def test_names_images_in_the_order_in_which_they_are_read(
+    questions: list[Any], llava: bool
+) -> None:
+    text = json.dumps(questions)
+    places = text.count("<image>") + text.count('{"type": "image"}')
+    messages = [turn for q in questions for turn in ({"role": "user", "content": q}, ASSISTANT)]
+    images = [f"{place}.png" for place in range(places)]
+    record = {"messages": messages, "images": images if images else None}
+    if llava:
+        ask = {"from": "human", "value": "<image>" * places + "?"}
+        record = {"conversations": [ask, GPT], "image": images, "messages": messages}
+    read = [str(image.source) for image in _parse(record).images]
+    assert [str(ROOT / name) for name in image_names(record)] == read

@@ -55,6 +55,32 @@ def test_an_image_among_the_words_leaves_its_number_there() -> None:
     assert turns[4].text == "image 1 and image 2: same?"
 
 
+def test_an_image_that_stood_alone_leaves_its_number() -> None:
+    parts = [
+        Rounds(_dialogue("one", A, "Red?"), (0,)),
+        Rounds(_dialogue("alone", A, "\n"), (0,)),
+        Rounds(_dialogue("new", A, B), (0, 1)),
+        Rounds(_dialogue("both", A, "\n", B, "\n", A, " "), (0, 1, 0)),
+    ]
+    turns = chain_rounds(parts).turns
+    assert turns[2].content == ("image 1",)
+    assert turns[4].content == (B,)
+    assert turns[6].content == ("image 1, image 2, image 1",)
+
+
+def test_a_last_question_without_an_answer_is_dropped_where_others_follow() -> None:
+    one, two = _dialogue("one", A, "Red?"), _dialogue("two", B, "Blue?")
+    asking = Conversation("one", (*one.turns, Turn("user", ("And?",))), "one.json:1")
+    chained = chain_rounds([Rounds(asking, (0,)), Rounds(two, (1,))])
+    assert chained.turns == (*one.turns, *two.turns)
+    assert chain_rounds([Rounds(two, (1,)), Rounds(asking, (0,))]).turns[-1].text == "And?"
+    showing = Conversation("w", (*one.turns, Turn("user", (B, "?"))), "w.json:2")
+    with pytest.raises(
+        BadSampleError, match=r"w\.json:2 .*must end with an answer, got the user's"
+    ):
+        chain_rounds([Rounds(showing, (0, 1)), Rounds(two, (1,))])
+
+
 def test_numbers_and_boxes_follow_their_images() -> None:
     box = (1, 2, 3, 4)
     parts = [

@@ -1,4 +1,6 @@
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +105,13 @@ def test_refuses_to_leave_a_side_empty(keys: list[list[int]], share: float) -> N
     message = rf"val must leave images on both sides, got the share {share} of \d groups"
     with pytest.raises(ValueError, match=message):
         train_and_val(_Images(keys), share, seed=0)
+
+
+def test_names_the_file_of_the_source_that_is_too_small() -> None:
+    source: Any = _Images([[1], [1]])
+    source.path = Path("few.jsonl")
+    with pytest.raises(ValueError, match=r"samples of a _Images \(few\.jsonl\) that share"):
+        hold_out([source], {"val": 0.5}, seed=0)
 
 
 def test_counts_images_that_two_sources_share() -> None:

@@ -321,6 +321,19 @@ def test_sizes_beside_a_folder_must_be_those_of_its_weights(tmp_path: Path) -> N
         CLIPEncoder({**words, "depth": 4, "image_size": SIDE}, folder)
 
 
+def test_some_sizes_beside_a_folder_are_compared_before_a_network_is_made(tmp_path: Path) -> None:
+    folder, _ = clip_folder(tmp_path)
+    message = "config must say what the weights .* are, got num_hidden_layers=4, and they have 3"
+    with pytest.raises(ValueError, match=f"^CLIPEncoder: {message}"):
+        CLIPEncoder({"hidden_size": 32, "num_hidden_layers": 4}, folder)
+    # With 12 heads, the default, there is no network.
+    message = (
+        r"CLIPEncoder: config=\{'hidden_size': 32\} must be a network like that of the weights"
+    )
+    with pytest.raises(ValueError, match=rf"(?s)^{message} .*Give more of their fields in config"):
+        CLIPEncoder({"hidden_size": 32}, folder)
+
+
 def test_sizes_beside_a_folder_must_say_where_positions_were_learned(tmp_path: Path) -> None:
     folder, _ = clip_folder(tmp_path)
     message = r"got the shape \(785, 32\) for .*position_embedding.*, and theirs .* \(17, 32\)"

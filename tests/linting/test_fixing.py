@@ -74,6 +74,16 @@ def test_moves_paths_with_the_file(write: Write, folder: Path, sample: Sample) -
     assert errors(out) == []
 
 
+def test_moves_paths_to_where_a_linked_folder_is(
+    write: Write, folder: Path, sample: Sample
+) -> None:
+    (folder / "far/away").mkdir(parents=True)
+    (folder / "near").symlink_to(folder / "far/away", target_is_directory=True)
+    _, written = fix([write([sample("1")])], folder / "near/out.jsonl")
+    assert written[0]["image"] == "../../red.png"
+    assert errors(folder / "near/out.jsonl") == []
+
+
 def test_leaves_paths_alone_that_start_from_a_root(
     write: Write, folder: Path, sample: Sample
 ) -> None:
@@ -114,6 +124,27 @@ def test_looks_at_images_that_only_the_mended_sample_names(
     assert [problem.kind for problem in report.left_out] == ["missing_image"]
 
 
+def test_reads_a_list_out_of_a_string_and_guesses_none(
+    write: Write, folder: Path, sample: Sample
+) -> None:
+    path = write(
+        [
+            sample("1", '["red.png"]', boxes="[]", answers='["x", "y"]'),
+            sample("2", answers="['x', 'y']"),
+        ]
+    )
+    assert [(p.kind, p.id) for p in errors(path) if p.id == "1"] == [("string_for_list", "1")] * 3
+    report, written = fix([path], folder / "out.jsonl")
+    assert written == [sample("1", ["red.png"], boxes=[], answers=["x", "y"])]
+    assert [(p.kind, p.id) for p in report.left_out] == [("string_for_list", "2")]
+
+
+def test_keeps_words_that_look_like_a_box(write: Write, folder: Path, sample: Sample) -> None:
+    prose = sample("1", answer="<box>1</box> is a tag")
+    report, written = fix([write([prose])], folder / "out.jsonl")
+    assert (written, report.left_out) == ([prose], [])
+
+
 def test_writes_half_a_surrogate_pair_where_nobody_reads_it(
     write: Write, folder: Path, sample: Sample
 ) -> None:
@@ -133,6 +164,7 @@ def test_writes_the_whole_file_or_none(
     with pytest.raises(ZeroDivisionError):
         Fixer(linter, out, keep_paths=False).write()
     assert out.read_text() == "earlier"
+    assert list(folder.glob("*.part")) == []
 
 
 WORDS: Any = st.sampled_from(["", " a ", "<image>b", "c", ["d"], "<bbox>", None])

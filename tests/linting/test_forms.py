@@ -70,6 +70,8 @@ def test_finds_nothing_in_a_good_sample(record: Any) -> None:
         (messages(USER, ASSISTANT, boxes="[1, 2, 3, 4]"), "string_for_list"),
         (messages(USER, ASSISTANT, boxes=[1, 2, 3, 4]), "wrong_type"),
         (messages(USER, ASSISTANT, answers="a cat"), "string_for_list"),
+        (llava(QUESTION, ANSWER, image='["a.png"]'), "string_for_list"),
+        (llava(QUESTION, ANSWER, image=None, images="['a.png']"), "string_for_list"),
         (messages(USER, ASSISTANT, boxes=[[1, 2, 3, float("inf")]]), "wrong_type"),
         (llava({"from": "user", "value": "<image>?"}, ANSWER), "unknown_role"),
         (messages({"role": "human", "content": "?"}, ASSISTANT), "unknown_role"),
@@ -95,9 +97,16 @@ def test_finds_nothing_in_a_good_sample(record: Any) -> None:
             llava(QUESTION, {"from": "gpt", "value": "<bbox>"}, boxes=[[5, 0, 1, 1]]),
             "box_inverted",
         ),
+        (
+            llava(QUESTION, {"from": "gpt", "value": "<bbox>"}, boxes=[[0, 0, 10**400, 1]]),
+            "box_outside",
+        ),
         (llava(QUESTION, {"from": "gpt", "value": "<box>(1,2),(1001,4)</box>"}), "box_text"),
         (llava(QUESTION, {"from": "gpt", "value": "<box>(9,2),(8,4)</box>"}), "box_text"),
         (llava(QUESTION, {"from": "gpt", "value": "<box>here</box>"}), "box_text"),
+        (llava(QUESTION, {"from": "gpt", "value": "<box>(1,2),(3,4)</box> <box>(1,2"}), "box_text"),
+        (llava(QUESTION, ANSWER, answers=[]), "empty_answers"),
+        (llava(QUESTION, ANSWER, messages=[USER, ASSISTANT]), "two_forms"),
         (llava(QUESTION, ANSWER, image=None, images="a.png"), "bare_images"),
         (llava(QUESTION, ANSWER, {"from": "human", "value": "and?"}), "trailing_question"),
         (messages({"role": "user", "content": " "}, ASSISTANT), "empty_question"),
@@ -143,7 +152,16 @@ SENT: Any = st.fixed_dictionaries(
     {"role": ROLES}, optional={"content": st.one_of(TEXTS, st.lists(PARTS, max_size=2))}
 )
 BOXES: Any = st.sampled_from(
-    [None, "[]", [], [[0, 0, 1, 1]], [[0, 0, 0, 1]], [0, 0, 1, 1], [[True] * 4]]
+    [
+        None,
+        "[]",
+        [],
+        [[0, 0, 1, 1]],
+        [[0, 0, 0, 1]],
+        [0, 0, 1, 1],
+        [[True] * 4],
+        [[0, 0, 10**400, 1]],
+    ]
 )
 ANSWERS: Any = st.sampled_from([None, "a", ["a"]])
 LISTS: Any = {

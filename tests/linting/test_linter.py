@@ -75,17 +75,22 @@ def test_tells_samples_on_one_line_of_a_list_apart(
 
 def test_finds_boxes_outside_of_their_picture(check: Check, sample: Sample) -> None:
     boxes = {"in": [0, 0, 30, 20], "rounded": [-0.5, 0, 30.9, 20], "out": [0, 0, 31.5, 20]}
+    boxes["beside"] = [30, 0, 30.9, 20]
     lines = [
         sample(name, question=f"<image> {name}", answer="at <bbox>", boxes=[box])
         for name, box in boxes.items()
     ]
     lines.append(sample("no image", None, "what", "at <bbox>", boxes=[[0, 0, 1, 1]]))
     report = check(lines)
-    assert found(report) == [("box_outside", 3, "out"), ("refused", 4, "no image")]
+    assert found(report) == [
+        ("box_outside", 3, "out"),
+        ("box_outside", 4, "beside"),
+        ("refused", 5, "no image"),
+    ]
     assert report.problems[0].message == (
         "a box must be inside image 1 of 30 x 20 pixels, got [0, 0, 31.5, 20]"
     )
-    assert report.problems[1].message.startswith("a box must be in an image that stands before it")
+    assert report.problems[2].message.startswith("a box must be in an image that stands before it")
 
 
 def test_finds_boxes_in_the_image_that_the_sample_names(

@@ -32,6 +32,17 @@ def chat(content: Any, role: str = "assistant") -> dict[str, Any]:
         ),
         (dialogue(boxes=[1, 2, 3, 4]), dialogue(boxes=[[1, 2, 3, 4]]), "string_to_list"),
         (dialogue(boxes="[[1, 2, 3, 4]]"), dialogue(boxes=[[1, 2, 3, 4]]), "string_to_list"),
+        (
+            dialogue(ASK, SAY, image='["a.png"]'),
+            dialogue(ASK, SAY, image=["a.png"]),
+            "string_to_list",
+        ),
+        (
+            dialogue(ASK, SAY, images='["a.png"]'),
+            dialogue(ASK, SAY, images=["a.png"]),
+            "string_to_list",
+        ),
+        (dialogue(answers='["x", "y"]'), dialogue(answers=["x", "y"]), "string_to_list"),
         (dialogue(answers="a cat"), dialogue(answers=["a cat"]), "string_to_list"),
         (
             dialogue(ASK, {"from": "gpt", "value": ["a cat"]}),
@@ -89,6 +100,10 @@ def test_mends_what_leaves_nothing_to_guess(record: Any, mended: Any, name: str)
         dialogue(ASK),
         dialogue(ASK, SAY, image="a.png"),
         dialogue("not a turn"),
+        dialogue(ASK, SAY, answers="['x', 'y']"),
+        dialogue(ASK, SAY, answers=' ["x", "y"'),
+        dialogue(ASK, SAY, images="['a.png']"),
+        dialogue(ASK, SAY, image="[1].png"),
     ],
 )
 def test_leaves_alone_what_is_good_or_would_be_guessed(record: Any) -> None:

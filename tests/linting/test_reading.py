@@ -15,7 +15,7 @@ def read(tmp_path: Path, content: str | bytes) -> list[tuple[int, int, object, s
 
 
 def test_goes_on_behind_broken_lines(tmp_path: Path) -> None:
-    lines = [b"{}", b"{broken", b"", b"{}", b"\xff{}", b"[1", b"{}"]
+    lines = [b"{}", b"{broken", b"", b"{}", b"\xff{}", b"[1", b"{}", b"9" * 5000]
     found = read(tmp_path, b"\n".join(lines))
     assert [(line, place) for line, place, record, _ in found if record == {}] == [
         (1, 0),
@@ -26,8 +26,11 @@ def test_goes_on_behind_broken_lines(tmp_path: Path) -> None:
         (2, None),
         (5, None),
         (6, None),
+        (8, None),
     ]
     assert "must be UTF-8, got the byte 0xff at byte 0" in found[3][3]
+    assert "at character 2 of line 2 of the file)" in found[1][3]
+    assert "line 1" not in found[4][3]
 
 
 def test_reads_a_list_up_to_where_it_breaks_off(tmp_path: Path) -> None:

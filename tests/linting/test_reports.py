@@ -48,6 +48,34 @@ def test_writes_down_every_problem_and_prints_the_first(
     assert "1, 2.5, 4" in text
 
 
+def test_names_the_file_of_what_is_left_out_where_there_are_several(
+    write: Callable[..., Path], folder: Path, sample: Sample
+) -> None:
+    paths = [write([sample(name), sample("bad", answer="")], f"{name}.jsonl") for name in "ab"]
+    linter = Linter(paths)
+    fix = Fixer(linter, folder / "out.jsonl", keep_paths=False).write()
+    console = Console(width=400)
+    with console.capture() as captured:
+        console.print(as_tables(linter.reports(), fix))
+    left_out = f"empty_answer: {paths[0]} line 2 (bad), {paths[1]} line 2 (bad)"
+    assert left_out in captured.get()
+
+
+def test_counts_the_images_that_are_there(
+    write: Callable[..., Path], folder: Path, sample: Sample
+) -> None:
+    path = write([sample("1"), sample("2", "no.png"), sample("3", "broken.png")])
+    reports = Linter([path]).reports()
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(as_tables(reports, None))
+    assert "3 named," in captured.get()
+    assert "2 found" in captured.get()
+    assert "--image_root" not in captured.get()
+    [file] = as_record(reports, None)["files"]
+    assert (file["images"], file["images_found"]) == (3, 2)
+
+
 def test_every_kind_has_a_severity_and_says_what_it_is() -> None:
     assert {severity_of(kind) for kind in ABOUT} == {"error", "warning", "info"}
     assert all(about and not about.endswith(".") for about in ABOUT.values())

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from lit_vlm.metrics import BoxAccuracy
 from lit_vlm.metrics.box_accuracy import box_iou
-from lit_vlm.prompts import PlainBoxes
+from lit_vlm.prompts import BoxFormat, PlainBoxes, QwenBoxes
 
 LEFT, RIGHT = "<box>(0,0),(500,1000)</box>", "<box>(500,0),(1000,1000)</box>"
 MOST = "<box>(0,0),(600,1000)</box>"
@@ -24,7 +24,8 @@ def test_overlap_of_the_same_is_one_and_of_neighbours_nothing() -> None:
     assert box_iou((0, 0, 2, 2), (2, 0, 4, 2)) == 0
     assert box_iou((0, 0, 2, 2), (1, 1, 3, 3)) == pytest.approx(1 / 7)
     assert box_iou((0, 0, 4, 4), (1, 1, 2, 3)) == pytest.approx(2 / 16)
-    assert box_iou((1, 1, 1, 1), (1, 1, 1, 1)) == 0
+    assert box_iou((1, 1, 1, 1), (1, 1, 1, 1)) == 1  # without an area, but the same
+    assert box_iou((1, 1, 1, 2), (1, 1, 1, 3)) == 0
 
 
 sides = st.tuples(st.integers(0, 8), st.integers(0, 8)).map(lambda ends: tuple(sorted(ends)))
@@ -40,7 +41,8 @@ def test_equals_counting_the_cells_of_a_grid(
         for left, top, right, bottom in (one, other)
     ]
     union = len(cells[0] | cells[1])
-    assert box_iou(one, other) == pytest.approx(len(cells[0] & cells[1]) / union if union else 0)
+    expected = 1 if one == other else len(cells[0] & cells[1]) / union if union else 0
+    assert box_iou(one, other) == pytest.approx(expected)
     # Shares of the sides of a wide image overlap as pixels do.
     wide = [(left / 8, top / 2, right / 8, bottom / 2) for left, top, right, bottom in (one, other)]
     assert box_iou(*wide) == pytest.approx(box_iou(one, other))
@@ -77,6 +79,15 @@ def test_compares_several_boxes_in_order_and_counts_missing_ones() -> None:
 
 def test_of_several_answers_the_one_that_suits_best_counts() -> None:
     assert figures(LEFT, RIGHT, MOST) == pytest.approx((1, 5 / 6))
+
+
+@pytest.mark.parametrize("form", [QwenBoxes(), PlainBoxes(), PlainBoxes(1)])
+def test_a_thin_box_is_right_and_its_neighbour_is_not(form: BoxFormat) -> None:
+    thin, beside = form.write((0.1001, 0, 0.1004, 1)), form.write((0.2, 0, 0.9, 1))
+    assert figures(thin, thin, metric=BoxAccuracy(boxes=form)) == (1, 1)
+    assert figures(beside, thin, metric=BoxAccuracy(boxes=form)) == (0, 0)
+    nothing = form.write((0.1, 0, 0.1, 1))
+    assert figures(nothing, nothing, metric=BoxAccuracy(boxes=form)) == (1, 1)
 
 
 class Shikra:

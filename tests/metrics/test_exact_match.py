@@ -9,14 +9,14 @@ from lit_vlm.metrics.exact_match import Reading
     [
         ("nothing", {"red"}),
         ("case", {"red", " Red"}),
-        ("full_stop", {"red", " Red", "Red."}),
-        ("punctuation", {"red", " Red", "Red.", '"red!"'}),
+        ("full_stop", {"red", " Red", "Red.", "red..."}),
+        ("punctuation", {"red", " Red", "Red.", "red...", '"red!"'}),
     ],
 )
 def test_leaves_out_what_does_not_count(ignore: Reading, matching: set[str]) -> None:
-    texts = ["red", " Red", "Red.", '"red!"', "a red"]
+    texts = ["red", " Red", "Red.", "red...", '"red!"', "a red"]
     metric = ExactMatch(ignore)
-    metric.update(texts, ["red"] * 5, range(5))
+    metric.update(texts, ["red"] * 6, range(6))
     metric.compute()
     scores = metric.item_scores["exact_match"]
     assert {text for text, score in zip(texts, scores, strict=True) if score} == matching

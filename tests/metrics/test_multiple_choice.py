@@ -12,6 +12,9 @@ def test_reads_options_from_the_lines_of_a_question() -> None:
     options = {"A": "a dog", "B": "a big cat", "C": "U.S. flag", "D": "none of these"}
     assert read_options(QUESTION) == options
     assert read_options("Is it A. or B.?") == {}
+    assert read_options("What? Options: A. x\nB. y") == {"A": "x", "B": "y"}
+    assert read_options("Options:\n(A) x\n(B) y") == {"A": "x", "B": "y"}
+    assert read_options("Options: (A) x (B) y") == {}  # in one line: any letter will do
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,23 @@ def test_reads_options_from_the_lines_of_a_question() -> None:
         ("I choose option B", "B"),
         ("It must be (B).", "B"),
         ("Neither (A) nor (B)", None),
+        ("(A) or (B)", None),
+        ("A. or B.", None),
+        ("(A) is too small, hence (B)", None),
+        ("A. a dog\nB. a big cat", None),
+        ("The answer is A or B.", None),
+        ("Option A or option B", None),
+        ("The answer is A. No, the answer is B.", None),
+        ("A. a dog. The answer is B.", None),
+        ("B. a big cat. The answer is B.", "B"),
+        ("The answer is B and I am sure", "B"),
+        ("The answer is option B", "B"),
+        ("Option A is wrong, the answer is B", "B"),
+        ("(A) is wrong, the answer is (B)", "B"),
+        ("(A) is wrong, (B) is right", "B"),
+        ("Option A is wrong", None),
+        ("(A) is not right.", None),
+        ("Option A is not right, but option B is", "B"),
         ("a big cat", "B"),
         ("A big cat.", "B"),
         ("U.S. flag", "C"),

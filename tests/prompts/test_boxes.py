@@ -33,14 +33,16 @@ def test_what_is_read_is_written_again(
 
 
 @given(width=SIDE, height=SIDE, part=st.lists(st.floats(0, 1), min_size=4, max_size=4))
-def test_what_is_written_is_read_to_half_a_thousandth(
+def test_what_is_written_is_read_to_half_a_thousandth_unless_thin(
     width: int, height: int, part: list[float]
 ) -> None:
     (x1, x2), (y1, y2) = sorted(part[:2]), sorted(part[2:])
     box = (x1 * width, y1 * height, x2 * width, y2 * height)
     [found] = read_boxes(write_box(box, (width, height)), (width, height))
     for side, before, after in zip((width, height) * 2, box, found, strict=True):
-        assert abs(before - after) <= side * 0.000501
+        assert abs(before - after) <= side * 0.001501  # of those thinner than one
+        if x2 - x1 > 0.001001 and y2 - y1 > 0.001001:
+            assert abs(before - after) <= side * 0.000501
 
 
 @pytest.mark.parametrize(

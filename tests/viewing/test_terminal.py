@@ -24,6 +24,16 @@ def test_is_legible_without_colour() -> None:
     assert line.plain == "[256 visual tokens of image 1]|Q|⏎|«A|B»|Q|«C»|~«D»~|~Q~"
 
 
+def test_shows_the_first_of_what_is_cut_off() -> None:
+    kept = Token(0, 5, "Q", supervised=False, cut=False)
+    cut = [Token(place, 7, "C", supervised=True, cut=True) for place in range(1, 41)]
+    first = "Q|~«" + "|".join("C" * 40) + "»~"
+    assert tokens_line(read(kept, *cut)).plain == first
+    image = VisualTokens(42, 256, 2, cut=True)
+    line = tokens_line(read(kept, *cut, cut[0], image))
+    assert line.plain == f"{first} ... and 257 more that are cut off"
+
+
 def test_colours_what_is_learnt_and_what_is_cut_off() -> None:
     line = tokens_line(
         read(
@@ -50,6 +60,6 @@ def test_shows_the_turns_with_paths_and_boxes_in_place() -> None:
         Turn("assistant", ("there",)),
     )
     assert list(dialogue_lines(Conversation("1", turns))) == [
-        "user: [a.png]where? <box>(1,2),(3,4.5)</box>",
+        "user: [a.png]where? <bbox>[1, 2, 3, 4.5]",
         "assistant: there",
     ]
