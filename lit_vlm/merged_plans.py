@@ -28,10 +28,25 @@ def merged_plans(contents: Sequence[dict[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for key in PLANS:
         group, _, name = key.partition(".")
-        said = [content[group][name] for content in contents if _says(content, group, name)]
+        said = _said(contents, key)
         if len(said) > 1 and said[-1] is not None:
             merged[group] = {name: _on_top(said)}
     return merged
+
+
+def plan_of(contents: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
+    """Return one plan as all configs make it; empty if none speaks of it.
+
+    Args:
+        contents: what the files say, in order.
+        key: one of ``PLANS``.
+    """
+    return _on_top(_said(contents, key))
+
+
+def _said(contents: Sequence[dict[str, Any]], key: str) -> list[Any]:
+    group, _, name = key.partition(".")
+    return [content[group][name] for content in contents if _says(content, group, name)]
 
 
 def _says(content: dict[str, Any], group: str, name: str) -> bool:

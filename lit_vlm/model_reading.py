@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lit_vlm.asked_checkpoint import locate_checkpoint
 from lit_vlm.checkpoints import model_config, read_checkpoint
 from lit_vlm.config_reader import read_fit_config
 from lit_vlm.errors import ConfigError, nearest
+from lit_vlm.language_models.new_tokens import add_special_tokens
 from lit_vlm.language_models.pretrained import from_hub
 from lit_vlm.meta_model import meta_model
 from lit_vlm.model import VisionLanguageModel
@@ -99,8 +99,7 @@ def _give_tokenizer(model: VisionLanguageModel, config: dict[str, Any], texts: T
     known = tokenizer.get_vocab()
     new = options.get("new_tokens")
     words = model.prompt.new_tokens if new is None else new
-    tokens = [AddedToken(w, special=True, normalized=False) for w in words if w not in known]
-    tokenizer.add_tokens(tokens, special_tokens=True)
+    add_special_tokens(tokenizer, (word for word in words if word not in known))
     model.language_model.tokenizer = tokenizer
     return ""
 

@@ -1,12 +1,13 @@
 """The stages that a command line speaks of, before they are made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lit_vlm.errors import ConfigError, nearest
-from lit_vlm.merged_plans import merged_plans
+from lit_vlm.merged_plans import plan_of
 
-_OPTION = "--staged_freezing.stages"
+_PLAN = "staged_freezing.stages"
+_OPTION = f"--{_PLAN}"
 
 
 def check_stage_names(contents: Sequence[dict[str, Any]], words: Sequence[str]) -> None:
@@ -24,9 +25,7 @@ def check_stage_names(contents: Sequence[dict[str, Any]], words: Sequence[str]) 
     options = [word.partition("=")[0] for word in words]
     if _OPTION in options:
         return  # all stages are said anew
-    # Twice: plans are merged of several files.
-    plans = merged_plans([*contents, *contents]).get("staged_freezing", {}).get("stages", {})
-    known = list(plans) if isinstance(plans, Mapping) else []
+    known = list(plan_of(contents, _PLAN))
     asked: dict[str, list[str]] = {}
     for option in options:
         if option.startswith(f"{_OPTION}."):

@@ -199,10 +199,8 @@ class ConversationDataModule(Configurable, LightningDataModule):
         order = self._order(dataset, mixture, stage, 0 if staged is None else staged.first)
         sampling = self._position
         if staged is not None:
-            length = self._batches(staged.stage)
-            begin = staged.epoch * length + staged.begin
-            sampling = {"position": begin, "epoch_length": length, "end": staged.end}
-        samples = [len(dataset.samples_of([place])) for place in mixture.places]
+            sampling = staged.sampling(self._batches(staged.stage))
+        samples = [len(dataset.sources[place]) for place in mixture.places]
         step = self._global_batch_size(stage)
         self._mixtures.tell(self.trainer, mixture, order, samples, step, staged)
         batch_size = self._batch_size(stage)
@@ -308,7 +306,7 @@ class ConversationDataModule(Configurable, LightningDataModule):
         stage: Stage | None = None,
         first: int = 0,
     ) -> TrainingOrder | MixtureOrder:
-        samples = [dataset.samples_of([place]) for place in mixture.places]
+        samples = [dataset.samples_of(place) for place in mixture.places]
         return training_order(mixture, samples, self._ordering(dataset, stage), first)
 
     def _ordering(self, dataset: ConversationDataset, stage: Stage | None) -> Ordering:

@@ -71,10 +71,10 @@ class ConversationDataset(Dataset[list[Example]]):
             groups.setdefault(source.image_keys(place) or index, []).append(index)
         return list(groups.values())
 
-    def samples_of(self, sources: Sequence[int]) -> list[int]:
-        """Return the samples of some of the sources, which are named by their places."""
-        begins = [0, *self._ends.tolist()]
-        return [i for place in sources for i in range(begins[place], begins[place + 1])]
+    def samples_of(self, source: int) -> range:
+        """Return the samples of a source, which is named by its place."""
+        end = int(self._ends[source])
+        return range(end - len(self.sources[source]), end)
 
     def lengths(self) -> NDArray[np.int64]:
         """Return a measure of each sample's text length."""

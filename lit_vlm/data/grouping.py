@@ -36,6 +36,18 @@ class BatchGrouping:
         self.lengths = lengths
         self.shows_images = shows_images
 
+    @classmethod
+    def of(
+        cls,
+        global_batch_size: int,
+        lengths: NDArray[np.int64] | None,
+        shows_images: NDArray[np.bool_] | None,
+    ) -> "BatchGrouping | None":
+        """Return a grouping, or None if there is nothing to group by."""
+        if lengths is None and shows_images is None:
+            return None
+        return cls(global_batch_size, lengths, shows_images)
+
     def __call__(self, slots: list[Slot], random: np.random.Generator) -> list[Slot]:
         """Return the rows in batches of like ones, in an order that ``random`` chooses."""
         whole: list[list[Slot]] = []

@@ -190,9 +190,7 @@ class PictureDataModule(Configurable, TrainerFacts, ABC):
         """Return where training batches begin and end; see ``BatchSampler``."""
         if staged is None:
             return self.position
-        length = self.batches_per_pass(staged.stage)
-        begin = staged.epoch * length + staged.begin
-        return {"position": begin, "epoch_length": length, "end": staged.end}
+        return staged.sampling(self.batches_per_pass(staged.stage))
 
     def batch_size_of(self, stage: Stage | None) -> int:
         """Return the pictures of a training batch on one rank."""

@@ -40,9 +40,7 @@ class TrainingOrder:
     ) -> None:
         self.rows = ShuffledRows(range(num_samples) if samples is None else samples, groups, rounds)
         self.seed = seed
-        self.grouping = None
-        if lengths is not None or shows_images is not None:
-            self.grouping = BatchGrouping(global_batch_size, lengths, shows_images)
+        self.grouping = BatchGrouping.of(global_batch_size, lengths, shows_images)
 
     def __call__(self, epoch: int) -> list[Slot]:
         """Return the rows of an epoch, in order; each sample is in exactly one."""

@@ -28,6 +28,11 @@ class StagedPass(NamedTuple):
     end: int
     first: int
 
+    def sampling(self, batches: int) -> dict[str, int]:
+        """Return where a ``BatchSampler`` begins and ends, for the batches of a whole pass."""
+        begin = self.epoch * batches + self.begin
+        return {"position": begin, "epoch_length": batches, "end": self.end}
+
 
 def staged_batches(trainer: Any, batches_per_pass: Callable[[Stage], int]) -> StagedPass | None:
     """Return which batches come next in the trainer's stages; None if they change none.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,13 +69,10 @@ def training_order(
             how.rounds,
             how.lengths,
             how.global_batch_size,
-            [index for part in samples for index in part],
+            samples[0] if len(samples) == 1 else list(chain.from_iterable(samples)),
             how.shows_images,
         )
     parts = [ShuffledRows(part, how.groups, how.rounds) for part in samples]
-    grouping = None
-    if how.lengths is not None or how.shows_images is not None:
-        grouping = BatchGrouping(how.global_batch_size, how.lengths, how.shows_images)
     sizes = [len(part) for part in parts]
     return MixtureOrder(
         dict(zip(mixture.places, parts, strict=True)),
@@ -82,5 +80,5 @@ def training_order(
         how.seed,
         how.taken(sum(sizes)),
         first,
-        grouping,
+        BatchGrouping.of(how.global_batch_size, how.lengths, how.shows_images),
     )

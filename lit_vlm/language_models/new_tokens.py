@@ -1,6 +1,6 @@
 """Special tokens that a published model does not have yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,8 +54,7 @@ class NewTokens(nn.Module):
 
     def teach(self, tokenizer: "PreTrainedTokenizerBase", model: Any) -> None:
         """Give the tokens to a tokenizer, and the model rows for them if it has none to spare."""
-        tokens = [AddedToken(word, special=True, normalized=False) for word in self.words]
-        tokenizer.add_tokens(tokens, special_tokens=True)
+        add_special_tokens(tokenizer, self.words)
         if len(tokenizer) <= len(input_table(model).weight):
             return
         if (
@@ -93,3 +92,9 @@ class NewTokens(nn.Module):
             ids = tokenizer.convert_tokens_to_ids(list(self.words))
             self._ids = (tokenizer, torch.tensor(ids, device=device))
         return self._ids[1]
+
+
+def add_special_tokens(tokenizer: "PreTrainedTokenizerBase", words: Iterable[str]) -> None:
+    """Make words special tokens of a tokenizer, which never cuts them or changes their letters."""
+    tokens = [AddedToken(word, special=True, normalized=False) for word in words]
+    tokenizer.add_tokens(tokens, special_tokens=True)
